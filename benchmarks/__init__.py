@@ -1,0 +1,1 @@
+"""Latency, throughput, overhead and accuracy, measured."""

@@ -1,0 +1,1 @@
+"""Grab frames: drivers, the shared-memory ring and the process that fills it."""

@@ -1,0 +1,1 @@
+"""Inspect and publish: engines, heads, the loop, the journal and the wire."""

@@ -1,0 +1,135 @@
+"""What an inference engine promises, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from runtime.spec import GraphSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine is opened; the same for every backend.
+
+    Attributes:
+        max_batch: The largest batch that is ever submitted; buffers are made for it once.
+        slots: Batches that may be in flight at a time, each with output buffers of its own.
+        height_px: Rows of the frames, where the graph leaves them open.
+        width_px: Columns of the frames, where the graph leaves them open.
+        threads: CPU threads an engine may use; None leaves it to the backend.
+    """
+
+    max_batch: int
+    slots: int = 2
+    height_px: int | None = None
+    width_px: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One submitted batch: which slot it lies in, and how many frames it has."""
+
+    slot: int
+    serial: int
+    batch: int
+
+
+class Engine(Protocol):
+    """One graph, opened once, run many times.
+
+    A batch passes through a slot: `submit` takes a free one, `collect` waits for its outputs, `release` gives
+    it back. Slots and output buffers are allocated when the engine opens; nothing is allocated per batch.
+    An engine belongs to the one thread that opened it.
+
+    ```
+    free --submit--> in flight --collect--> collected --release--> free
+    ```
+    """
+
+    @property
+    def graph(self) -> GraphSpec:
+        """The contract of the graph: its inputs and outputs."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """The key of this backend in `runtime.backends.BACKENDS`."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the graph: `fp32`, `fp16`, `int8`."""
+        ...
+
+    @property
+    def settings(self) -> EngineSettings:
+        """How the engine was opened."""
+        ...
+
+    def submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        """Start a batch and return at once.
+
+        Args:
+            frames: (n, 1, H, W) uint8, C-contiguous, 1 <= n <= max_batch. Borrowed: the caller leaves the
+                memory alone until `collect` has returned for this ticket.
+
+        Raises:
+            EngineError: Wrong shape or type, no free slot, or the device refused the batch.
+        """
+        ...
+
+    def collect(self, ticket: Ticket) -> Mapping[str, NDArray[Any]]:
+        """Wait for a batch and give its outputs by name.
+
+        Returns:
+            Views of the engine's own buffers, first axis n, valid until `release` of the same ticket.
+
+        Raises:
+            EngineError: The inference failed (the slot is free again), or the ticket is not in flight.
+        """
+        ...
+
+    def release(self, ticket: Ticket) -> None:
+        """Give the slot back; the views that `collect` gave are dead.
+
+        Raises:
+            EngineError: The ticket was not collected.
+        """
+        ...
+
+    def close(self) -> None:
+        """Wait for what is in flight and free the device; calling it again does nothing."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class OpenEngine(Protocol):
+    """How a backend opens a graph: the callable that each backend module names in the table."""
+
+    def __call__(self, model: Path, graph: GraphSpec, settings: EngineSettings) -> Engine:
+        """Open one graph.
+
+        Args:
+            model: The ONNX file, or a plan where the backend takes plans. Its digest has been checked.
+            graph: What the file must take and give.
+            settings: Batch, slots and geometry.
+
+        Raises:
+            EngineError: The file does not fit the contract, or the device cannot take it.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Heads: engine outputs to findings, one pure module a task."""

@@ -1,0 +1,1 @@
+"""The lab: datasets, models, losses and the fit that trains them."""
