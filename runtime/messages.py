@@ -119,8 +119,8 @@ class Inspected(Envelope):
 MissedReason = Literal[
     "camera_lost", "ring_full", "camera_outage", "engine_failed", "unreadable", "wrong_size", "stopped"
 ]
-"""Why nobody inspected a frame: the camera's counter jumped, the ring had no room, the camera was away, a model
-failed, a file could not be read or had another size, or the run was stopped before the frame's turn."""
+"""Why nobody inspected a frame: the camera's counter jumped, the ring had no room, the camera was away, a
+model failed, a file could not be read or had another size, or the run was stopped before the frame's turn."""
 
 
 class Missed(Envelope):
