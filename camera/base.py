@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,30 @@ class Frame:
     source: str = ""
 
 
+LostReason = Literal["camera_lost", "ring_full", "camera_outage", "unreadable", "wrong_size"]
+"""Why frames never arrived: the camera's counter jumped, the ring had no room, the camera was away, a picture
+could not be read or had another size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Frames [first_index, stop_index) of the camera's counter that nobody will ever see, and why.
+
+    Attributes:
+        camera: Name of the camera in the line configuration.
+        first_index: The first lost frame.
+        stop_index: The frame after the last lost one.
+        reason: In one word.
+        detail: In words for a person: the file, the sizes, the seconds.
+    """
+
+    camera: str
+    first_index: int
+    stop_index: int
+    reason: LostReason
+    detail: str = ""
+
+
 class Camera(Protocol):
     """A driver: it opens in its constructor, delivers frames in order, and closes once.
 
@@ -62,14 +86,15 @@ class Camera(Protocol):
         """Columns of every frame."""
         ...
 
-    def grab(self, timeout_s: float) -> Frame | None:
+    def grab(self, timeout_s: float) -> Frame | Lost | None:
         """Wait for the next frame.
 
         Args:
             timeout_s: The longest wait in seconds.
 
         Returns:
-            The next frame, whose pixels are borrowed until the next call; None once the source has ended.
+            The next frame, whose pixels are borrowed until the next call; or what the driver knows to be lost
+            in its place; None once the source has ended.
 
         Raises:
             TimeoutError: No frame came in time; the camera is still good and may be asked again.
