@@ -1,0 +1,238 @@
+"""The shapes planted on synthetic steel: four classes of defects, and harmless marks that resemble them.
+
+A shape is a patch of gain, by which the clean surface is multiplied, so a defect takes part in the light and in the
+texture around it. Its truth is drawn as the annotators of real strip images draw it: one region around the defect and
+a little more, not the single dark pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camera.surface import RELIEF_LAYER, Floats, Surface, interpolation, value_noise
+
+_GRAIN_LAYER, _STREAK_LAYER = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A mark, not yet placed.
+
+    Attributes:
+        gain: (h, w) float32, factor on the surface's brightness; 1 leaves it.
+        truth: (h, w) bool, the defect's region; None for a harmless mark.
+    """
+
+    gain: Floats
+    truth: NDArray[np.bool_] | None
+
+
+Shape = Callable[[np.random.Generator, Surface, float], Patch]
+
+
+def _curve(rng: np.random.Generator, count: int, knots: int) -> Floats:
+    """A smooth random curve of `count` samples, about unit deviation."""
+    return 1.3 * (interpolation(count, max(2, knots)) @ rng.standard_normal(max(2, knots), dtype=np.float32))
+
+
+def _taper(count: int, share: float) -> Floats:
+    """1 along a mark and down to 0 at both ends, over `share` of its length each."""
+    place = np.linspace(0.0, 1.0, count, dtype=np.float32)
+    return np.clip(np.minimum(place, 1.0 - place) / share, 0.0, 1.0)
+
+
+def _size(rng: np.random.Generator, low: float, high: float, scale: float, least: int) -> int:
+    """A size in pixels, drawn evenly in the logarithm."""
+    return max(least, round(scale * math.exp(rng.uniform(math.log(low), math.log(high)))))
+
+
+def _blob(rng: np.random.Generator, height: int, width: int, ragged: float) -> Floats:
+    """A field (height, width) above 0 inside an irregular blob, about 0.6 at its middle and well below 0 at the border."""
+    down = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
+    across = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
+    bowl = 0.62 - down * down - across * across
+    border = np.clip(8.0 * (1.0 - np.maximum(np.abs(down), np.abs(across))), 0.0, 1.0)
+    rough = ragged * (value_noise(rng, height, width, (4, 4)) + 0.45 * value_noise(rng, height, width, (9, 9)))
+    return (bowl + rough) * border - 0.4 * (1.0 - border)
+
+
+def pitting(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Class 1: a cluster of small dark pits, longer along the travel."""
+    height, width = _size(rng, 70, 210, scale, 16), _size(rng, 40, 110, scale, 14)
+    number = int(rng.integers(14, 30) + height * width * scale**-2 / 500)
+    rows = np.clip(rng.normal(0.5, 0.19, number), 0.12, 0.88) * height
+    cols = np.clip(rng.normal(0.5, 0.19, number), 0.16, 0.84) * width
+    gain = np.ones((height, width), np.float32)
+    depth = rng.uniform(0.38, 0.8)
+    reach = max(3, round(7 * scale))
+    window = np.arange(-reach, reach + 1, dtype=np.float32)
+    cell = max(1, round(6 * scale))
+    density = np.zeros((height // cell + 3, width // cell + 3), np.float32)
+    for row, col in zip(rows, cols, strict=True):
+        radius = max(0.7, scale * rng.uniform(1.0, 2.9))
+        length = radius * rng.uniform(1.0, 1.9)
+        down, across = (window / length) ** 2, (window / radius) ** 2
+        pit = np.exp(-0.5 * (down[:, None] + across[None, :]))
+        top, left = round(row) - reach, round(col) - reach
+        cut = (slice(max(0, top), top + 2 * reach + 1), slice(max(0, left), left + 2 * reach + 1))
+        part = pit[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+        gain[cut] *= 1.0 - depth * rng.uniform(0.6, 1.0) * part
+        # The far rim of a pit catches the light.
+        gain[cut] += 0.25 * depth * np.roll(part, 2, axis=0) * (1.0 - part)
+        density[round(row / cell), round(col / cell)] += 1.0
+    for axis in (0, 1):  # three passes of a small box join pits into one region, as an annotator's outline does
+        for _ in range(3):
+            density = density + np.roll(density, 1, axis) + np.roll(density, -1, axis)
+    smooth = interpolation(height, density.shape[0]) @ density @ interpolation(width, density.shape[1]).T
+    # A pit alone in its neighbourhood weighs 49 at its own place, and 27 to 9 a cell and a half away.
+    return Patch(gain, smooth > 13.0)
+
+
+def inclusion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Class 2: short narrow smears of several strands, dark with some bright, along the travel."""
+    height, width = _size(rng, 60, 230, scale, 16), _size(rng, 26, 44, scale, 9)
+    gain = np.ones((height, width), np.float32)
+    across = np.arange(width, dtype=np.float32)[None, :]
+    middle = 0.5 * width + 0.07 * width * _curve(rng, height, 3) + rng.uniform(-0.06, 0.06) * np.arange(height)
+    middle = np.clip(middle, 0.3 * width, 0.7 * width).astype(np.float32)[:, None]
+    body = _taper(height, 0.35)[:, None]
+    depth = rng.uniform(0.3, 0.65)
+    half = rng.uniform(0.10, 0.16) * width
+    smear = np.exp(-0.5 * ((across - middle) / (half * (0.45 + 0.55 * body))) ** 2) * np.sqrt(body)
+    streaks = surface.relief(rng, height, width, _STREAK_LAYER)
+    grain = surface.relief(rng, height, width, _GRAIN_LAYER)
+    gain *= 1.0 - depth * smear * np.clip(0.85 + 0.3 * streaks + 0.12 * grain, 0.15, 1.4)
+    for _ in range(int(rng.integers(1, 4))):
+        strand = middle + rng.uniform(-1.2, 1.2) * half
+        begin, end = sorted(rng.uniform(0.0, 1.0, 2))
+        lit = np.clip(_taper(height, 0.2) * 1.5, 0, 1) * (
+            (np.linspace(0, 1, height) >= begin) & (np.linspace(0, 1, height) <= max(end, begin + 0.25))
+        )
+        line = np.exp(-0.5 * ((across - strand) / max(0.7, 1.3 * scale)) ** 2) * lit.astype(np.float32)[:, None]
+        bright = rng.random() < 0.35
+        gain *= 1.0 + (rng.uniform(0.3, 0.9) if bright else -0.6 * depth) * line
+    truth = (np.abs(across - middle) < 2.3 * half * (0.55 + 0.45 * body) + 2.0 * scale) & (body > 0.03)
+    return Patch(gain, truth)
+
+
+def scratch(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Class 3: long thin lines, dark or bright, straight or slightly bent, mostly along the travel."""
+    height = _size(rng, 90, 620, scale, 24)
+    strands = int(rng.choice((1, 2, 3), p=(0.62, 0.25, 0.13)))
+    scuffed = rng.random() < 0.22
+    spread = scale * (rng.uniform(8.0, 17.0) if scuffed else 5.0 * (strands - 1) * rng.uniform(0.8, 1.6))
+    oblique = rng.random() < 0.2
+    slope = rng.uniform(-0.55, 0.55) if oblique else rng.normal(0.0, 0.012)
+    if oblique:
+        height = min(height, round(260 * scale))
+    path = slope * np.arange(height) + scale * rng.uniform(0.3, 2.2) * _curve(rng, height, 2 + height // 150)
+    if rng.random() < 0.2:
+        path = path + rng.uniform(-22.0, 22.0) * scale * np.linspace(-1.0, 1.0, height) ** 2
+    margin = scale * rng.uniform(7.0, 11.0)
+    path = (path - path.min() + 0.5 * spread + margin + 2.0).astype(np.float32)
+    width = math.ceil(float(path.max()) + 0.5 * spread + margin + 2.0)
+    across = np.arange(width, dtype=np.float32)[None, :] - path[:, None]
+    body = np.minimum(1.0, 1.6 * _taper(height, 0.18))
+    gain = np.ones((height, width), np.float32)
+    bright = rng.random() < 0.3
+    depth = rng.uniform(0.35, 1.1) if bright else -rng.uniform(0.3, 0.72)
+    for place in np.linspace(-0.5, 0.5, strands) if strands > 1 else (0.0,):
+        sharp = max(0.6, scale * rng.uniform(0.7, 1.9))
+        worn = np.clip(0.8 + 0.35 * _curve(rng, height, 3 + height // 25), 0.15, 1.2)
+        worn *= np.clip(1.0 + 0.2 * rng.standard_normal(height, dtype=np.float32), 0.4, 1.5)
+        offset = across - np.float32(place * spread)
+        line = np.exp(-0.5 * (offset / sharp) ** 2) * (body * worn)[:, None]
+        gain *= np.maximum(1.0 + np.float32(depth) * line, 0.12)
+        # A groove throws up a lip beside it.
+        lip = np.exp(-0.5 * ((offset - np.float32(2.4 * sharp)) / sharp) ** 2) * (body * worn)[:, None]
+        gain *= 1.0 - np.float32(0.18 * depth) * lip
+    if scuffed:
+        hairs = surface.relief(rng, height, width, _STREAK_LAYER)
+        band = np.exp(-((across / (0.55 * spread)) ** 4)) * body[:, None]
+        gain *= np.clip(1.0 + np.float32(0.45 * depth) * band * (0.5 + np.abs(hairs)), 0.2, 2.0)
+    return Patch(gain, (np.abs(across) < 0.5 * spread + margin) & (body > 0.04)[:, None])
+
+
+def corrosion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Class 4: a large irregular rough area with raised rims, darker or brighter than the steel around it."""
+    height, width = _size(rng, 90, 340, scale, 22), _size(rng, 90, 330, scale, 22)
+    blob = _blob(rng, height, width, rng.uniform(0.14, 0.3))
+    edge = blob + 0.05 * surface.relief(rng, height, width) + 0.02 * surface.relief(rng, height, width, _GRAIN_LAYER)
+    inside = np.clip(edge * 14.0, 0.0, 1.0)
+    ground = value_noise(rng, height, width, (max(3, height // round(24 * scale + 1)),) * 2)
+    relief = surface.relief(rng, height, width) + 0.8 * ground
+    shade = np.zeros_like(relief)
+    step = max(1, round(2 * scale))
+    shade[step:, step:] = relief[step:, step:] - relief[:-step, :-step]  # lit from one side, like an embossing
+    shade *= rng.uniform(0.35, 0.75)
+    rough = 0.14 * surface.relief(rng, height, width, _GRAIN_LAYER)
+    tone = rng.uniform(0.5, 0.8) if rng.random() < 0.72 else rng.uniform(1.15, 1.55)
+    cracks = np.exp(-((ground / 0.06) ** 2)) * rng.uniform(0.0, 0.5)
+    texture = np.clip(tone * (1.0 + shade + rough - cracks), 0.15, 2.4)
+    gain = 1.0 + inside * (texture - 1.0)
+    rim = np.exp(-((edge / 0.045) ** 2))
+    side = np.zeros_like(edge)
+    side[step:, step:] = edge[step:, step:] - edge[:-step, :-step]
+    gain *= np.clip(1.0 + rim * (rng.uniform(-0.5, -0.15) + 7.0 * side), 0.3, 1.9)
+    return Patch(gain.astype(np.float32), blob > -0.1)
+
+
+def smudge(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Harmless: a soft dark smear without an edge."""
+    height, width = _size(rng, 50, 320, scale, 12), _size(rng, 20, 120, scale, 10)
+    soft = np.clip(_blob(rng, height, width, 0.25), 0.0, 0.5)
+    return Patch(1.0 - np.float32(rng.uniform(0.2, 0.7)) * soft, None)
+
+
+def drops(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Harmless: a few water drops, faint discs with a brighter ring."""
+    height, width = _size(rng, 60, 200, scale, 24), _size(rng, 60, 260, scale, 24)
+    gain = np.ones((height, width), np.float32)
+    down, across = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
+    dark = rng.uniform(0.08, 0.3)
+    for _ in range(int(rng.integers(1, 6))):
+        radius = scale * rng.uniform(5.0, 14.0)
+        row, col = rng.uniform(radius + 3, height - radius - 3), rng.uniform(radius + 3, width - radius - 3)
+        distance = np.sqrt((down - row) ** 2 + ((across - col) * rng.uniform(0.85, 1.2)) ** 2)
+        gain *= 1.0 - np.float32(dark) * np.clip(0.5 * (radius - distance), 0.0, 1.0)
+        gain *= 1.0 + np.float32(0.8 * dark) * np.exp(-(((distance - radius) / 1.4) ** 2))
+    return Patch(gain, None)
+
+
+def roll_mark(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Harmless: a faint broad band along the travel, a little brighter or darker."""
+    height, width = _size(rng, 180, 900, scale, 40), _size(rng, 14, 70, scale, 10)
+    across = np.linspace(-1.6, 1.6, width, dtype=np.float32)[None, :]
+    path = 0.12 * _curve(rng, height, 2 + height // 200)[:, None]
+    band = np.exp(-((across - path) ** 4)) * _taper(height, 0.3)[:, None]
+    return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.05, 0.18)) * band, None)
+
+
+def scale_patch(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Harmless: a large patch of another tone with a clear outline, its texture that of the steel around."""
+    height, width = _size(rng, 130, 620, scale, 24), _size(rng, 90, 420, scale, 24)
+    blob = _blob(rng, height, width, 0.25) + 0.03 * surface.relief(rng, height, width)
+    clear = np.clip(blob * rng.uniform(4.0, 25.0), 0.0, 1.0)
+    return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.06, 0.17)) * clear, None)
+
+
+def dust(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+    """Harmless: loose bright and dark specks, too thin and too far apart to be pits."""
+    height, width = _size(rng, 80, 300, scale, 20), _size(rng, 80, 300, scale, 20)
+    gain = np.ones((height, width), np.float32)
+    number = int(rng.integers(6, 26))
+    rows, cols = rng.integers(0, height - 2, number), rng.integers(0, width - 2, number)
+    levels = np.where(rng.random(number) < 0.6, rng.uniform(1.25, 2.0, number), rng.uniform(0.6, 0.8, number))
+    for row, col, level in zip(rows, cols, levels, strict=True):
+        gain[row : row + 2, col : col + 2] = level
+    return Patch(gain, None)
+
+
+DEFECTS: dict[int, Shape] = {1: pitting, 2: inclusion, 3: scratch, 4: corrosion}
+LOOK_ALIKES: tuple[Shape, ...] = (smudge, drops, roll_mark, scale_patch, dust)
+LONGEST_PX = 900  # rows of the longest mark at scale 1
