@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.surface import RELIEF_LAYER, Floats, Surface, interpolation, value_noise
+from camera.surface import Floats, Surface, interpolation, product, value_noise
 
 _GRAIN_LAYER, _STREAK_LAYER = 0, 1
+_LEAST_HEIGHT_PX = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,32 @@ class Patch:
     truth: NDArray[np.bool_] | None
 
 
-Shape = Callable[[np.random.Generator, Surface, float], Patch]
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A kind of mark.
+
+    Attributes:
+        draw: Draws one, at most as many rows high as it is told, at the given scale.
+        rows: Least and greatest height at scale 1; heights are drawn evenly in the logarithm.
+    """
+
+    draw: Callable[[np.random.Generator, Surface, float, int], Patch]
+    rows: tuple[int, int]
+
+    def height_px(self, rng: np.random.Generator, scale: float) -> int:
+        """The height of one such mark, which tells cheaply which frames it can reach."""
+        return _size(rng, *self.rows, scale, _LEAST_HEIGHT_PX)
 
 
 def _curve(rng: np.random.Generator, count: int, knots: int) -> Floats:
     """A smooth random curve of `count` samples, about unit deviation."""
     return 1.3 * (interpolation(count, max(2, knots)) @ rng.standard_normal(max(2, knots), dtype=np.float32))
+
+
+def _blur(count: int) -> Floats:
+    """The (count, count) matrix that blurs along an axis by a bell of 1.1 cells, 1 at its top."""
+    offset = np.arange(count, dtype=np.float32)[:, None] - np.arange(count, dtype=np.float32)
+    return np.exp(-0.5 * (offset / np.float32(1.1)) ** 2)
 
 
 def _taper(count: int, share: float) -> Floats:
@@ -61,18 +82,20 @@ def _blob(rng: np.random.Generator, height: int, width: int, ragged: float) -> F
     return (bowl + rough) * border - 0.4 * (1.0 - border)
 
 
-def pitting(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def pitting(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Class 1: a cluster of small dark pits, longer along the travel."""
-    height, width = _size(rng, 70, 210, scale, 16), _size(rng, 40, 110, scale, 14)
+    width = _size(rng, 40, 110, scale, 14)
     number = int(rng.integers(14, 30) + height * width * scale**-2 / 500)
-    rows = np.clip(rng.normal(0.5, 0.19, number), 0.12, 0.88) * height
-    cols = np.clip(rng.normal(0.5, 0.19, number), 0.16, 0.84) * width
+    rows = (0.5 + 0.17 * np.clip(rng.standard_normal(number), -2.0, 2.0)) * (height - 1)
+    cols = (0.5 + 0.15 * np.clip(rng.standard_normal(number), -2.0, 2.0)) * (width - 1)
     gain = np.ones((height, width), np.float32)
     depth = rng.uniform(0.38, 0.8)
     reach = max(3, round(7 * scale))
     window = np.arange(-reach, reach + 1, dtype=np.float32)
-    cell = max(1, round(6 * scale))
-    density = np.zeros((height // cell + 3, width // cell + 3), np.float32)
+    grid = (max(6, round(height / (6.0 * scale))), max(6, round(width / (6.0 * scale))))
+    density = np.zeros(grid, np.float32)
+    pits = (np.rint(rows / height * grid[0]).astype(int), np.rint(cols / width * grid[1]).astype(int))
+    np.add.at(density, pits, 1.0)
     for row, col in zip(rows, cols, strict=True):
         radius = max(0.7, scale * rng.uniform(1.0, 2.9))
         length = radius * rng.uniform(1.0, 1.9)
@@ -84,18 +107,15 @@ def pitting(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
         gain[cut] *= 1.0 - depth * rng.uniform(0.6, 1.0) * part
         # The far rim of a pit catches the light.
         gain[cut] += 0.25 * depth * np.roll(part, 2, axis=0) * (1.0 - part)
-        density[round(row / cell), round(col / cell)] += 1.0
-    for axis in (0, 1):  # three passes of a small box join pits into one region, as an annotator's outline does
-        for _ in range(3):
-            density = density + np.roll(density, 1, axis) + np.roll(density, -1, axis)
-    smooth = interpolation(height, density.shape[0]) @ density @ interpolation(width, density.shape[1]).T
-    # A pit alone in its neighbourhood weighs 49 at its own place, and 27 to 9 a cell and a half away.
-    return Patch(gain, smooth > 13.0)
+    # A bell about each pit joins them into one region, as an annotator's outline does; a lone pit's is 1.5 cells wide.
+    density = _blur(grid[0]) @ density @ _blur(grid[1])
+    smooth = product(interpolation(height, grid[0]), density @ interpolation(width, grid[1]).T)
+    return Patch(gain, smooth > 0.33)
 
 
-def inclusion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def inclusion(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Class 2: short narrow smears of several strands, dark with some bright, along the travel."""
-    height, width = _size(rng, 60, 230, scale, 16), _size(rng, 26, 44, scale, 9)
+    width = _size(rng, 26, 44, scale, 9)
     gain = np.ones((height, width), np.float32)
     across = np.arange(width, dtype=np.float32)[None, :]
     middle = 0.5 * width + 0.07 * width * _curve(rng, height, 3) + rng.uniform(-0.06, 0.06) * np.arange(height)
@@ -120,9 +140,8 @@ def inclusion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch
     return Patch(gain, truth)
 
 
-def scratch(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def scratch(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Class 3: long thin lines, dark or bright, straight or slightly bent, mostly along the travel."""
-    height = _size(rng, 90, 620, scale, 24)
     strands = int(rng.choice((1, 2, 3), p=(0.62, 0.25, 0.13)))
     scuffed = rng.random() < 0.22
     spread = scale * (rng.uniform(8.0, 17.0) if scuffed else 5.0 * (strands - 1) * rng.uniform(0.8, 1.6))
@@ -158,9 +177,9 @@ def scratch(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
     return Patch(gain, (np.abs(across) < 0.5 * spread + margin) & (body > 0.04)[:, None])
 
 
-def corrosion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def corrosion(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Class 4: a large irregular rough area with raised rims, darker or brighter than the steel around it."""
-    height, width = _size(rng, 90, 340, scale, 22), _size(rng, 90, 330, scale, 22)
+    width = _size(rng, 90, 330, scale, 22)
     blob = _blob(rng, height, width, rng.uniform(0.14, 0.3))
     edge = blob + 0.05 * surface.relief(rng, height, width) + 0.02 * surface.relief(rng, height, width, _GRAIN_LAYER)
     inside = np.clip(edge * 14.0, 0.0, 1.0)
@@ -182,16 +201,16 @@ def corrosion(rng: np.random.Generator, surface: Surface, scale: float) -> Patch
     return Patch(gain.astype(np.float32), blob > -0.1)
 
 
-def smudge(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def smudge(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a soft dark smear without an edge."""
-    height, width = _size(rng, 50, 320, scale, 12), _size(rng, 20, 120, scale, 10)
+    width = _size(rng, 45, 150, scale, 12)
     soft = np.clip(_blob(rng, height, width, 0.25), 0.0, 0.5)
     return Patch(1.0 - np.float32(rng.uniform(0.2, 0.7)) * soft, None)
 
 
-def drops(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def drops(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a few water drops, faint discs with a brighter ring."""
-    height, width = _size(rng, 60, 200, scale, 24), _size(rng, 60, 260, scale, 24)
+    width = _size(rng, 60, 260, scale, 24)
     gain = np.ones((height, width), np.float32)
     down, across = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)[None, :]
     dark = rng.uniform(0.08, 0.3)
@@ -204,26 +223,26 @@ def drops(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
     return Patch(gain, None)
 
 
-def roll_mark(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def roll_mark(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a faint broad band along the travel, a little brighter or darker."""
-    height, width = _size(rng, 180, 900, scale, 40), _size(rng, 14, 70, scale, 10)
+    width = _size(rng, 14, 70, scale, 10)
     across = np.linspace(-1.6, 1.6, width, dtype=np.float32)[None, :]
     path = 0.12 * _curve(rng, height, 2 + height // 200)[:, None]
     band = np.exp(-((across - path) ** 4)) * _taper(height, 0.3)[:, None]
     return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.05, 0.18)) * band, None)
 
 
-def scale_patch(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def scale_patch(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a large patch of another tone with a clear outline, its texture that of the steel around."""
-    height, width = _size(rng, 130, 620, scale, 24), _size(rng, 90, 420, scale, 24)
+    width = _size(rng, 90, 420, scale, 24)
     blob = _blob(rng, height, width, 0.25) + 0.03 * surface.relief(rng, height, width)
     clear = np.clip(blob * rng.uniform(4.0, 25.0), 0.0, 1.0)
     return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.06, 0.17)) * clear, None)
 
 
-def dust(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
+def dust(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: loose bright and dark specks, too thin and too far apart to be pits."""
-    height, width = _size(rng, 80, 300, scale, 20), _size(rng, 80, 300, scale, 20)
+    width = _size(rng, 80, 300, scale, 20)
     gain = np.ones((height, width), np.float32)
     number = int(rng.integers(6, 26))
     rows, cols = rng.integers(0, height - 2, number), rng.integers(0, width - 2, number)
@@ -233,6 +252,16 @@ def dust(rng: np.random.Generator, surface: Surface, scale: float) -> Patch:
     return Patch(gain, None)
 
 
-DEFECTS: dict[int, Shape] = {1: pitting, 2: inclusion, 3: scratch, 4: corrosion}
-LOOK_ALIKES: tuple[Shape, ...] = (smudge, drops, roll_mark, scale_patch, dust)
-LONGEST_PX = 900  # rows of the longest mark at scale 1
+DEFECTS: dict[int, Shape] = {
+    1: Shape(pitting, (70, 210)),
+    2: Shape(inclusion, (60, 230)),
+    3: Shape(scratch, (90, 620)),
+    4: Shape(corrosion, (90, 340)),
+}
+LOOK_ALIKES: tuple[Shape, ...] = (
+    Shape(smudge, (50, 320)),
+    Shape(drops, (60, 200)),
+    Shape(roll_mark, (180, 900)),
+    Shape(scale_patch, (130, 620)),
+    Shape(dust, (80, 300)),
+)

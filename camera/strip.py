@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.base import CameraError
-from camera.planted import DEFECTS, LONGEST_PX, LOOK_ALIKES, Patch, Shape
+from camera.planted import DEFECTS, LOOK_ALIKES, Patch, Shape
 from camera.surface import Floats, Surface
 
 LEAST_SIZE_PX = 64
@@ -83,6 +83,7 @@ class _Sowing:
     class_id: int  # 0 for a harmless mark
     shape: Shape
     first_row: int
+    height_px: int
     place_ratio: float  # across the visible strip
     seed: int
 
@@ -127,7 +128,8 @@ class SyntheticStrip:
         self._seed = seed
         self._scale = min(1.0, max(height_px / 256.0, width_px / 1600.0))
         self._rates = {_STREAM_DEFECT: defects_per_frame, _STREAM_LOOK_ALIKE: look_alikes_per_frame}
-        self._reach = math.ceil((LONGEST_PX * self._scale + 64) / height_px)
+        longest = max(shape.rows[1] for shape in (*DEFECTS.values(), *LOOK_ALIKES))
+        self._reach = math.ceil((longest * self._scale + 1.0) / height_px)
         self._surface = Surface(seed, width_px, self._scale)
         self._drawn: OrderedDict[tuple[int, int], _Mark | None] = OrderedDict()
 
@@ -200,9 +202,10 @@ class SyntheticStrip:
         """The marks that may reach into frames [first, stop), in the order in which they are laid."""
         for stretch in range(max(0, first - self._reach), stop):
             for sowing in self._sow(stretch, stream):
-                mark = self._render(sowing, stream)
-                if mark is not None:
-                    yield mark
+                if sowing.first_row + sowing.height_px > first * self.height_px:
+                    mark = self._render(sowing, stream)
+                    if mark is not None:
+                        yield mark
 
     def _sow(self, stretch: int, stream: int) -> Iterator[_Sowing]:
         """What starts in one frame's height of strip."""
@@ -220,6 +223,7 @@ class SyntheticStrip:
                     class_id=class_id,
                     shape=shape,
                     first_row=stretch * self.height_px + int(rng.integers(self.height_px)),
+                    height_px=shape.height_px(rng, self._scale),
                     place_ratio=float(rng.random()),
                     seed=int(rng.integers(2**62)),
                 )
@@ -231,7 +235,7 @@ class SyntheticStrip:
         if key in self._drawn:
             self._drawn.move_to_end(key)
             return self._drawn[key]
-        patch = sowing.shape(np.random.default_rng(sowing.seed), self._surface, self._scale)
+        patch = sowing.shape.draw(np.random.default_rng(sowing.seed), self._surface, self._scale, sowing.height_px)
         mark = self._place(sowing, patch)
         self._drawn[key] = mark
         if len(self._drawn) > _CACHED_MARKS:

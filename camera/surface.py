@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 
 _TILE_ROWS = 1024
 _TILE_UNIT = 28.0  # a tile's int8 steps per standard deviation: +-4.5 deviations fit
+_BLAS_ONE_THREAD = 250_000  # multiplications up to which OpenBLAS uses one thread
 _STREAM_TILE, _STREAM_PIECE, _STREAM_KNOT = 1, 2, 3  # keeps the draws of different purposes apart
 
 
@@ -61,11 +62,23 @@ def interpolation(count: int, knots: int) -> Floats:
     return near * near * (3.0 - 2.0 * near)
 
 
+def product(left: Floats, right: Floats) -> Floats:
+    """The matrix product, in strips small enough that BLAS keeps it on the calling thread.
+
+    The matrices are thin; other threads would cost more than they give, and the line's cores belong to its engines.
+    """
+    step = max(1, _BLAS_ONE_THREAD // (left.shape[1] * right.shape[1]))
+    out = np.empty((left.shape[0], right.shape[1]), np.float32)
+    for row in range(0, left.shape[0], step):
+        np.matmul(left[row : row + step], right, out=out[row : row + step])
+    return out
+
+
 def value_noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> Floats:
     """A smooth random field (height, width) float32 of about unit deviation, with `cells` bumps down and across."""
     down, across = max(2, cells[0]), max(2, cells[1])
     knots = rng.standard_normal((down, across), dtype=np.float32)
-    return 1.4 * (interpolation(height, down) @ knots @ interpolation(width, across).T)
+    return product(interpolation(height, down), 1.4 * (knots @ interpolation(width, across).T))
 
 
 class Surface:
@@ -84,12 +97,12 @@ class Surface:
         self._tile_cols = 2048 if width_px > 1024 else 1024
         self._tiles = tuple(self._make_tile(number, layer) for number, layer in enumerate(_LAYERS))
         light_knots, cloud_knots = 7, 22
-        self._light_basis = np.concatenate(
-            [interpolation(width_px, light_knots), 0.35 * interpolation(width_px, cloud_knots)], axis=1
-        ).T.copy()
-        self._patch_basis = interpolation(width_px, 9).T.copy()
         across = np.linspace(-1.0, 1.0, width_px, dtype=np.float32)
-        self._vignette = 1.06 - 0.24 * across * across
+        vignette = 1.06 - 0.24 * across * across
+        wide, narrow = interpolation(width_px, light_knots).T, interpolation(width_px, cloud_knots).T
+        self._light_basis = np.concatenate([vignette[None], 0.17 * wide, 0.06 * narrow])
+        level = np.full((1, width_px), 0.45, np.float32)
+        self._patch_basis = np.concatenate([level, 0.9 * interpolation(width_px, 9).T])
 
     def rows(self, first: int, stop: int) -> Floats:
         """Brightness of clean steel, (stop - first, width) float32, roughly 0..255 and not yet clipped."""
@@ -97,8 +110,8 @@ class Surface:
         slow = self._curves(first, stop, 1400.0 * self._scale, 0, 6)
         texture = np.ones((count, self._width_px), np.float32)
         piece = np.empty_like(texture)
-        patches = self._curves(first, stop, 330.0 * self._scale, 1, self._patch_basis.shape[0])
-        patchiness = np.clip(0.45 + 0.9 * (patches @ self._patch_basis), 0.0, 1.6)
+        patchiness = self._field(first, stop, 330.0 * self._scale, 1, self._patch_basis)
+        np.clip(patchiness, 0.0, 1.6, out=patchiness)
         for number, layer in enumerate(_LAYERS):
             self._lay(number, layer, first, stop, piece)
             strength = layer.contrast / _TILE_UNIT * np.exp(0.38 * slow[:, number])
@@ -106,9 +119,7 @@ class Surface:
             if layer.patchy:
                 piece *= patchiness
             texture += piece
-        light = self._curves(first, stop, 520.0 * self._scale, 2, self._light_basis.shape[0]) @ self._light_basis
-        light *= 0.17
-        light += self._vignette
+        light = self._field(first, stop, 520.0 * self._scale, 2, self._light_basis)
         np.maximum(light, 0.35, out=light)
         light *= (84.0 * np.exp(0.26 * slow[:, 4]))[:, None].astype(np.float32)
         texture *= light
@@ -116,7 +127,7 @@ class Surface:
 
     def edges(self, first: int, stop: int) -> tuple[Floats, Floats]:
         """The strip's left and right edge by row, in columns; outside of 0..width where no background is seen."""
-        drift = self._curves(first, stop, 6000.0 * self._scale, 3, 1)[:, 0]
+        drift = self._curves(first, stop, 12_000.0 * self._scale, 3, 1)[:, 0]
         wander = self._curves(first, stop, 190.0 * self._scale, 4, 2) * (2.5 * self._scale)
         reach = 0.25 * self._width_px
         limit = 0.35 * self._width_px
@@ -181,16 +192,27 @@ class Surface:
         ]
         return view[:: -1 if flips & 1 else 1, :: -1 if flips & 2 else 1]
 
+    def _field(self, first: int, stop: int, period_rows: float, stream: int, basis: Floats) -> Floats:
+        """A slow field (stop - first, width): the basis's first row, and each other row times a curve of its own."""
+        weights, knots = self._spline(first, stop, period_rows, stream, basis.shape[0] - 1)
+        return product(weights, basis[0] + knots @ basis[1:])
+
     def _curves(self, first: int, stop: int, period_rows: float, stream: int, count: int) -> Floats:
-        """`count` smooth random curves of about unit deviation, (stop - first, count): cubic B-splines by row."""
+        """`count` smooth random curves of about unit deviation, (stop - first, count)."""
+        weights, knots = self._spline(first, stop, period_rows, stream, count)
+        return weights @ knots
+
+    def _spline(
+        self, first: int, stop: int, period_rows: float, stream: int, count: int
+    ) -> tuple[Floats, Floats]:
+        """Cubic B-spline weights (stop - first, K), whose rows sum to 1, and the knots (K, count) that they weigh."""
         place = np.arange(first, stop, dtype=np.float64) / period_rows
-        low = int(place[0])
-        high = int(place[-1]) + 4
+        low, high = int(place[0]), int(place[-1]) + 4
         knots = np.stack([
             np.random.default_rng((self._seed, _STREAM_KNOT, stream, knot)).standard_normal(count, dtype=np.float32)
             for knot in range(low, high)
         ])
         offset = np.abs(place[:, None] + 1.0 - np.arange(low, high))
-        near, far = np.clip(1.0 - offset, 0.0, 1.0), np.clip(2.0 - offset, 0.0, 2.0)
-        weights = (far**3 - 4.0 * near**3) / 6.0
-        return (1.45 * weights).astype(np.float32) @ knots
+        near, far = np.maximum(1.0 - offset, 0.0), np.maximum(2.0 - offset, 0.0)
+        weights = (far * far * far - 4.0 * near * near * near) / 6.0
+        return weights.astype(np.float32), np.float32(1.45) * knots  # the average over knots loses about a third
