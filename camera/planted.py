@@ -115,14 +115,14 @@ def pitting(rng: np.random.Generator, surface: Surface, scale: float, height: in
 
 def inclusion(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
     """Class 2: short narrow smears of several strands, dark with some bright, along the travel."""
-    width = _size(rng, 26, 44, scale, 9)
+    width = _size(rng, 30, 52, scale, 10)
     gain = np.ones((height, width), np.float32)
     across = np.arange(width, dtype=np.float32)[None, :]
     middle = 0.5 * width + 0.07 * width * _curve(rng, height, 3) + rng.uniform(-0.06, 0.06) * np.arange(height)
     middle = np.clip(middle, 0.3 * width, 0.7 * width).astype(np.float32)[:, None]
     body = _taper(height, 0.35)[:, None]
-    depth = rng.uniform(0.3, 0.65)
-    half = rng.uniform(0.10, 0.16) * width
+    depth = rng.uniform(0.36, 0.68)
+    half = rng.uniform(0.11, 0.17) * width
     smear = np.exp(-0.5 * ((across - middle) / (half * (0.45 + 0.55 * body))) ** 2) * np.sqrt(body)
     streaks = surface.relief(rng, height, width, _STREAK_LAYER)
     grain = surface.relief(rng, height, width, _GRAIN_LAYER)
@@ -148,7 +148,7 @@ def scratch(rng: np.random.Generator, surface: Surface, scale: float, height: in
     oblique = rng.random() < 0.2
     slope = rng.uniform(-0.55, 0.55) if oblique else rng.normal(0.0, 0.012)
     if oblique:
-        height = min(height, round(260 * scale))
+        height = min(height, round(280 * scale))
     path = slope * np.arange(height) + scale * rng.uniform(0.3, 2.2) * _curve(rng, height, 2 + height // 150)
     if rng.random() < 0.2:
         path = path + rng.uniform(-22.0, 22.0) * scale * np.linspace(-1.0, 1.0, height) ** 2
@@ -161,7 +161,7 @@ def scratch(rng: np.random.Generator, surface: Surface, scale: float, height: in
     bright = rng.random() < 0.3
     depth = rng.uniform(0.35, 1.1) if bright else -rng.uniform(0.3, 0.72)
     for place in np.linspace(-0.5, 0.5, strands) if strands > 1 else (0.0,):
-        sharp = max(0.6, scale * rng.uniform(0.7, 1.9))
+        sharp = max(0.6, scale * rng.uniform(0.7, 1.6))
         worn = np.clip(0.8 + 0.35 * _curve(rng, height, 3 + height // 25), 0.15, 1.2)
         worn *= np.clip(1.0 + 0.2 * rng.standard_normal(height, dtype=np.float32), 0.4, 1.5)
         offset = across - np.float32(place * spread)
@@ -172,7 +172,7 @@ def scratch(rng: np.random.Generator, surface: Surface, scale: float, height: in
         gain *= 1.0 - np.float32(0.18 * depth) * lip
     if scuffed:
         hairs = surface.relief(rng, height, width, _STREAK_LAYER)
-        band = np.exp(-((across / (0.55 * spread)) ** 4)) * body[:, None]
+        band = np.exp(-np.square(np.square(across / np.float32(0.55 * spread)))) * body[:, None]
         gain *= np.clip(1.0 + np.float32(0.45 * depth) * band * (0.5 + np.abs(hairs)), 0.2, 2.0)
     return Patch(gain, (np.abs(across) < 0.5 * spread + margin) & (body > 0.04)[:, None])
 
@@ -228,7 +228,7 @@ def roll_mark(rng: np.random.Generator, surface: Surface, scale: float, height: 
     width = _size(rng, 14, 70, scale, 10)
     across = np.linspace(-1.6, 1.6, width, dtype=np.float32)[None, :]
     path = 0.12 * _curve(rng, height, 2 + height // 200)[:, None]
-    band = np.exp(-((across - path) ** 4)) * _taper(height, 0.3)[:, None]
+    band = np.exp(-np.square(np.square(across - path))) * _taper(height, 0.3)[:, None]
     return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.05, 0.18)) * band, None)
 
 
@@ -252,10 +252,19 @@ def dust(rng: np.random.Generator, surface: Surface, scale: float, height: int) 
     return Patch(gain, None)
 
 
+def powder(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+    """Harmless: a dusting of loose bright scale, a speckled band along the travel."""
+    width = _size(rng, 24, 130, scale, 12)
+    soft = np.clip(2.0 * _blob(rng, height, width, 0.3), 0.0, 1.0)
+    coarse = np.clip(surface.relief(rng, height, width) - 0.2, 0.0, 1.0)
+    specks = np.clip(surface.relief(rng, height, width, _GRAIN_LAYER) - 0.5, 0.0, 2.0)
+    return Patch(1.0 + np.float32(rng.uniform(0.25, 0.8)) * soft * specks * (0.25 + coarse), None)
+
+
 DEFECTS: dict[int, Shape] = {
     1: Shape(pitting, (70, 210)),
-    2: Shape(inclusion, (60, 230)),
-    3: Shape(scratch, (90, 620)),
+    2: Shape(inclusion, (60, 200)),
+    3: Shape(scratch, (150, 620)),
     4: Shape(corrosion, (90, 340)),
 }
 LOOK_ALIKES: tuple[Shape, ...] = (
@@ -264,4 +273,5 @@ LOOK_ALIKES: tuple[Shape, ...] = (
     Shape(roll_mark, (180, 900)),
     Shape(scale_patch, (130, 620)),
     Shape(dust, (80, 300)),
+    Shape(powder, (90, 420)),
 )

@@ -100,7 +100,7 @@ class Surface:
         across = np.linspace(-1.0, 1.0, width_px, dtype=np.float32)
         vignette = 1.06 - 0.24 * across * across
         wide, narrow = interpolation(width_px, light_knots).T, interpolation(width_px, cloud_knots).T
-        self._light_basis = np.concatenate([vignette[None], 0.17 * wide, 0.06 * narrow])
+        self._light_basis = np.concatenate([vignette[None], 0.2 * wide, 0.06 * narrow])
         level = np.full((1, width_px), 0.45, np.float32)
         self._patch_basis = np.concatenate([level, 0.9 * interpolation(width_px, 9).T])
 
@@ -120,8 +120,8 @@ class Surface:
                 piece *= patchiness
             texture += piece
         light = self._field(first, stop, 520.0 * self._scale, 2, self._light_basis)
-        np.maximum(light, 0.35, out=light)
-        light *= (84.0 * np.exp(0.26 * slow[:, 4]))[:, None].astype(np.float32)
+        np.maximum(light, 0.4, out=light)
+        light *= (88.0 * np.exp(0.24 * slow[:, 4]))[:, None].astype(np.float32)
         texture *= light
         return texture
 
@@ -159,7 +159,7 @@ class Surface:
         tile = fft.irfft2(spectrum * transfer, s=(rows, cols), overwrite_x=True)
         tile *= 1.0 / float(tile.std())
         if layer.flecks:
-            tile = np.minimum(1.25 - tile, 0.0)
+            tile = np.clip(1.25 - tile, -1.5, 0.0)
             tile -= float(tile.mean())
             tile *= 2.2  # the peaks are rare: their own depth counts, not the deviation
         steps = np.clip(np.rint(tile * _TILE_UNIT), -127, 127).astype(np.int8)
