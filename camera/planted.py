@@ -1,8 +1,8 @@
 """The shapes planted on synthetic steel: four classes of defects, and harmless marks that resemble them.
 
-A shape is a patch of gain, by which the clean surface is multiplied, so a defect takes part in the light and in the
-texture around it. Its truth is drawn as the annotators of real strip images draw it: one region around the defect and
-a little more, not the single dark pixels.
+A shape is a patch of gain, by which the clean surface is multiplied, so a defect takes part in the light and
+in the texture around it. Its truth is drawn as the annotators of real strip images draw it: one region around
+the defect and a little more, not the single dark pixels.
 """
 
 from __future__ import annotations
@@ -61,6 +61,13 @@ def _blur(count: int) -> Floats:
     return np.exp(-0.5 * (offset / np.float32(1.1)) ** 2)
 
 
+def _slope(field: Floats, step: int) -> Floats:
+    """The field's rise along the diagonal over `step` pixels, 0 at its first rows and columns."""
+    slope = np.zeros_like(field)
+    slope[step:, step:] = field[step:, step:] - field[:-step, :-step]
+    return slope
+
+
 def _taper(count: int, share: float) -> Floats:
     """1 along a mark and down to 0 at both ends, over `share` of its length each."""
     place = np.linspace(0.0, 1.0, count, dtype=np.float32)
@@ -73,16 +80,16 @@ def _size(rng: np.random.Generator, low: float, high: float, scale: float, least
 
 
 def _blob(rng: np.random.Generator, height: int, width: int, ragged: float) -> Floats:
-    """A field (height, width) above 0 inside an irregular blob, about 0.6 at its middle and well below 0 at the border."""
+    """A field (height, width) above 0 inside an irregular blob: about 0.6 at its middle, -0.4 outside."""
     down = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
     across = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :]
     bowl = 0.62 - down * down - across * across
     border = np.clip(8.0 * (1.0 - np.maximum(np.abs(down), np.abs(across))), 0.0, 1.0)
-    rough = ragged * (value_noise(rng, height, width, (4, 4)) + 0.45 * value_noise(rng, height, width, (9, 9)))
-    return (bowl + rough) * border - 0.4 * (1.0 - border)
+    rough = value_noise(rng, height, width, (4, 4)) + 0.45 * value_noise(rng, height, width, (9, 9))
+    return (bowl + ragged * rough) * border - 0.4 * (1.0 - border)
 
 
-def pitting(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+def pitting(rng: np.random.Generator, _surface: Surface, scale: float, height: int) -> Patch:
     """Class 1: a cluster of small dark pits, longer along the travel."""
     width = _size(rng, 40, 110, scale, 14)
     number = int(rng.integers(14, 30) + height * width * scale**-2 / 500)
@@ -107,7 +114,7 @@ def pitting(rng: np.random.Generator, surface: Surface, scale: float, height: in
         gain[cut] *= 1.0 - depth * rng.uniform(0.6, 1.0) * part
         # The far rim of a pit catches the light.
         gain[cut] += 0.25 * depth * np.roll(part, 2, axis=0) * (1.0 - part)
-    # A bell about each pit joins them into one region, as an annotator's outline does; a lone pit's is 1.5 cells wide.
+    # A bell about each pit joins them into one region, as an annotator's outline does.
     density = _blur(grid[0]) @ density @ _blur(grid[1])
     smooth = product(interpolation(height, grid[0]), density @ interpolation(width, grid[1]).T)
     return Patch(gain, smooth > 0.33)
@@ -118,8 +125,10 @@ def inclusion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     width = _size(rng, 30, 52, scale, 10)
     gain = np.ones((height, width), np.float32)
     across = np.arange(width, dtype=np.float32)[None, :]
-    middle = 0.5 * width + 0.07 * width * _curve(rng, height, 3) + rng.uniform(-0.06, 0.06) * np.arange(height)
+    bend, lean = 0.07 * width * _curve(rng, height, 3), rng.uniform(-0.06, 0.06)
+    middle = 0.5 * width + bend + lean * np.arange(height)
     middle = np.clip(middle, 0.3 * width, 0.7 * width).astype(np.float32)[:, None]
+    along = np.linspace(0.0, 1.0, height, dtype=np.float32)
     body = _taper(height, 0.35)[:, None]
     depth = rng.uniform(0.36, 0.68)
     half = rng.uniform(0.11, 0.17) * width
@@ -130,10 +139,9 @@ def inclusion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     for _ in range(int(rng.integers(1, 4))):
         strand = middle + rng.uniform(-1.2, 1.2) * half
         begin, end = sorted(rng.uniform(0.0, 1.0, 2))
-        lit = np.clip(_taper(height, 0.2) * 1.5, 0, 1) * (
-            (np.linspace(0, 1, height) >= begin) & (np.linspace(0, 1, height) <= max(end, begin + 0.25))
-        )
-        line = np.exp(-0.5 * ((across - strand) / max(0.7, 1.3 * scale)) ** 2) * lit.astype(np.float32)[:, None]
+        present = (along >= begin) & (along <= max(end, begin + 0.25))
+        lit = np.clip(1.5 * _taper(height, 0.2), 0.0, 1.0) * present
+        line = np.exp(-0.5 * ((across - strand) / max(0.7, 1.3 * scale)) ** 2) * lit[:, None]
         bright = rng.random() < 0.35
         gain *= 1.0 + (rng.uniform(0.3, 0.9) if bright else -0.6 * depth) * line
     truth = (np.abs(across - middle) < 2.3 * half * (0.55 + 0.45 * body) + 2.0 * scale) & (body > 0.03)
@@ -181,34 +189,33 @@ def corrosion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     """Class 4: a large irregular rough area with raised rims, darker or brighter than the steel around it."""
     width = _size(rng, 90, 330, scale, 22)
     blob = _blob(rng, height, width, rng.uniform(0.14, 0.3))
-    edge = blob + 0.05 * surface.relief(rng, height, width) + 0.02 * surface.relief(rng, height, width, _GRAIN_LAYER)
+    edge = blob + 0.05 * surface.relief(rng, height, width)
+    edge += 0.02 * surface.relief(rng, height, width, _GRAIN_LAYER)
     inside = np.clip(edge * 14.0, 0.0, 1.0)
-    ground = value_noise(rng, height, width, (max(3, height // round(24 * scale + 1)),) * 2)
+    lumps = max(3, height // round(24 * scale + 1))
+    ground = value_noise(rng, height, width, (lumps, lumps))
     relief = surface.relief(rng, height, width) + 0.8 * ground
-    shade = np.zeros_like(relief)
+    # Light from one side shows a relief as its slope, like an embossing.
     step = max(1, round(2 * scale))
-    shade[step:, step:] = relief[step:, step:] - relief[:-step, :-step]  # lit from one side, like an embossing
-    shade *= rng.uniform(0.35, 0.75)
+    shade = rng.uniform(0.35, 0.75) * _slope(relief, step)
     rough = 0.14 * surface.relief(rng, height, width, _GRAIN_LAYER)
     tone = rng.uniform(0.5, 0.8) if rng.random() < 0.72 else rng.uniform(1.15, 1.55)
     cracks = np.exp(-((ground / 0.06) ** 2)) * rng.uniform(0.0, 0.5)
     texture = np.clip(tone * (1.0 + shade + rough - cracks), 0.15, 2.4)
     gain = 1.0 + inside * (texture - 1.0)
     rim = np.exp(-((edge / 0.045) ** 2))
-    side = np.zeros_like(edge)
-    side[step:, step:] = edge[step:, step:] - edge[:-step, :-step]
-    gain *= np.clip(1.0 + rim * (rng.uniform(-0.5, -0.15) + 7.0 * side), 0.3, 1.9)
+    gain *= np.clip(1.0 + rim * (rng.uniform(-0.5, -0.15) + 7.0 * _slope(edge, step)), 0.3, 1.9)
     return Patch(gain.astype(np.float32), blob > -0.1)
 
 
-def smudge(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+def smudge(rng: np.random.Generator, _surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a soft dark smear without an edge."""
     width = _size(rng, 45, 150, scale, 12)
     soft = np.clip(_blob(rng, height, width, 0.25), 0.0, 0.5)
     return Patch(1.0 - np.float32(rng.uniform(0.2, 0.7)) * soft, None)
 
 
-def drops(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+def drops(rng: np.random.Generator, _surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a few water drops, faint discs with a brighter ring."""
     width = _size(rng, 60, 260, scale, 24)
     gain = np.ones((height, width), np.float32)
@@ -223,7 +230,7 @@ def drops(rng: np.random.Generator, surface: Surface, scale: float, height: int)
     return Patch(gain, None)
 
 
-def roll_mark(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+def roll_mark(rng: np.random.Generator, _surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: a faint broad band along the travel, a little brighter or darker."""
     width = _size(rng, 14, 70, scale, 10)
     across = np.linspace(-1.6, 1.6, width, dtype=np.float32)[None, :]
@@ -240,7 +247,7 @@ def scale_patch(rng: np.random.Generator, surface: Surface, scale: float, height
     return Patch(1.0 + np.float32(rng.choice((-1.0, 1.0)) * rng.uniform(0.06, 0.17)) * clear, None)
 
 
-def dust(rng: np.random.Generator, surface: Surface, scale: float, height: int) -> Patch:
+def dust(rng: np.random.Generator, _surface: Surface, scale: float, height: int) -> Patch:
     """Harmless: loose bright and dark specks, too thin and too far apart to be pits."""
     width = _size(rng, 80, 300, scale, 20)
     gain = np.ones((height, width), np.float32)

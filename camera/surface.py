@@ -1,23 +1,26 @@
 """The clean hot-rolled surface: grain, streaks, mottling and light, without end and without repeat.
 
-Everything here is a pure function of the seed and of the strip's row numbers, so any row can be made first. Four
-periodic noise tiles are made once; a stretch of strip is laid from pieces of them at random places and orientations,
-each piece faded into the next, and four such layers with pieces of different lengths never line up twice. Light,
-contrast and the strip's edges follow slow curves whose knots are drawn from the seed and the knot's number.
+Everything here is a pure function of the seed and of the strip's row numbers, so any row can be made first.
+Four periodic noise tiles are made once; a stretch of strip is laid from pieces of them at random places and
+orientations, each piece faded into the next, and four such layers with pieces of different lengths do not
+line up twice. Light, contrast and the strip's edges follow slow curves whose knots are drawn from the seed and
+the knot's number.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]  # float32 throughout; NumPy types arithmetic no closer
 
 _TILE_ROWS = 1024
 _TILE_UNIT = 28.0  # a tile's int8 steps per standard deviation: +-4.5 deviations fit
+_KEPT_KNOTS = 512
 _BLAS_ONE_THREAD = 250_000  # multiplications up to which OpenBLAS uses one thread
 _STREAM_TILE, _STREAM_PIECE, _STREAM_KNOT = 1, 2, 3  # keeps the draws of different purposes apart
 
@@ -43,8 +46,8 @@ class _Layer:
     patchy: bool = False
 
 
-# Sigmas and contrasts follow the autocorrelation of real frames: columns 0.65, 0.4, 0.2, 0.1 and rows 0.65, 0.45,
-# 0.35, 0.25 at lags 1, 2, 4, 8, and a standard deviation of 5 to 10 % of the mean.
+# Sigmas and contrasts follow the autocorrelation of real frames, across the strip 0.65, 0.4, 0.2, 0.1 and
+# along the travel 0.65, 0.45, 0.35, 0.25 at lags 1, 2, 4, 8, and their deviation of 5 to 10 % of the mean.
 _LAYERS = (
     _Layer(((0.55, 0.65, 1.0), (1.1, 9.0, 0.30)), 0.064, 320, 32),
     _Layer(((11.0, 1.1, 1.0), (70.0, 2.2, 0.9)), 0.036, 416, 96),
@@ -56,7 +59,7 @@ RELIEF_LAYER = 2
 
 def interpolation(count: int, knots: int) -> Floats:
     """The (count, knots) matrix that draws a smooth curve of `count` samples through `knots` values."""
-    place = np.linspace(0.0, knots - 1.0, count, dtype=np.float32) if knots > 1 else np.zeros(count, np.float32)
+    place = np.linspace(0.0, knots - 1.0, count, dtype=np.float32)
     offset = np.abs(place[:, None] - np.arange(knots, dtype=np.float32))
     near = np.clip(1.0 - offset, 0.0, 1.0)
     return near * near * (3.0 - 2.0 * near)
@@ -65,7 +68,7 @@ def interpolation(count: int, knots: int) -> Floats:
 def product(left: Floats, right: Floats) -> Floats:
     """The matrix product, in strips small enough that BLAS keeps it on the calling thread.
 
-    The matrices are thin; other threads would cost more than they give, and the line's cores belong to its engines.
+    The matrices are thin: other threads would cost more than they give, and belong to the line's engines.
     """
     step = max(1, _BLAS_ONE_THREAD // (left.shape[1] * right.shape[1]))
     out = np.empty((left.shape[0], right.shape[1]), np.float32)
@@ -75,7 +78,7 @@ def product(left: Floats, right: Floats) -> Floats:
 
 
 def value_noise(rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]) -> Floats:
-    """A smooth random field (height, width) float32 of about unit deviation, with `cells` bumps down and across."""
+    """A smooth random field (height, width) of about unit deviation, with `cells` bumps down and across."""
     down, across = max(2, cells[0]), max(2, cells[1])
     knots = rng.standard_normal((down, across), dtype=np.float32)
     return product(interpolation(height, down), 1.4 * (knots @ interpolation(width, across).T))
@@ -94,6 +97,7 @@ class Surface:
         self._seed = seed
         self._width_px = width_px
         self._scale = scale
+        self._knots: dict[tuple[int, int], Floats] = {}
         self._tile_cols = 2048 if width_px > 1024 else 1024
         self._tiles = tuple(self._make_tile(number, layer) for number, layer in enumerate(_LAYERS))
         light_knots, cloud_knots = 7, 22
@@ -126,7 +130,7 @@ class Surface:
         return texture
 
     def edges(self, first: int, stop: int) -> tuple[Floats, Floats]:
-        """The strip's left and right edge by row, in columns; outside of 0..width where no background is seen."""
+        """The strip's left and right edge by row, in columns; outside 0..width where none is seen."""
         drift = self._curves(first, stop, 12_000.0 * self._scale, 3, 1)[:, 0]
         wander = self._curves(first, stop, 190.0 * self._scale, 4, 2) * (2.5 * self._scale)
         reach = 0.25 * self._width_px
@@ -136,7 +140,7 @@ class Surface:
         return left.astype(np.float32), right.astype(np.float32)
 
     def relief(self, rng: np.random.Generator, height: int, width: int, layer: int = RELIEF_LAYER) -> Floats:
-        """A random piece of a noise tile, (height, width) float32 of unit deviation, at most about 1400 x 2600."""
+        """A random piece of a noise tile, (height, width) of unit deviation, up to 1024 each way."""
         tile = self._tiles[layer]
         row = int(rng.integers(0, tile.shape[0] - height + 1))
         col = int(rng.integers(0, tile.shape[1] - width + 1))
@@ -156,7 +160,7 @@ class Surface:
             transfer += bell * (weight / math.sqrt(float(np.mean(bell * bell))))
         transfer[0, 0] = 0.0
         spectrum = rng.standard_normal((*transfer.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-        tile = fft.irfft2(spectrum * transfer, s=(rows, cols), overwrite_x=True)
+        tile = np.asarray(fft.irfft2(spectrum * transfer, s=(rows, cols), overwrite_x=True))
         tile *= 1.0 / float(tile.std())
         if layer.flecks:
             tile = np.clip(1.25 - tile, -1.5, 0.0)
@@ -187,13 +191,11 @@ class Surface:
         row, col, flips = np.random.default_rng((self._seed, _STREAM_PIECE, number, piece + 1)).integers(
             (_TILE_ROWS, self._tile_cols, 4)
         )
-        view = self._tiles[number][
-            row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px
-        ]
+        view = self._tiles[number][row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px]
         return view[:: -1 if flips & 1 else 1, :: -1 if flips & 2 else 1]
 
     def _field(self, first: int, stop: int, period_rows: float, stream: int, basis: Floats) -> Floats:
-        """A slow field (stop - first, width): the basis's first row, and each other row times a curve of its own."""
+        """A slow field (stop - first, width): basis row 0, and each other row times its own curve."""
         weights, knots = self._spline(first, stop, period_rows, stream, basis.shape[0] - 1)
         return product(weights, basis[0] + knots @ basis[1:])
 
@@ -205,14 +207,22 @@ class Surface:
     def _spline(
         self, first: int, stop: int, period_rows: float, stream: int, count: int
     ) -> tuple[Floats, Floats]:
-        """Cubic B-spline weights (stop - first, K), whose rows sum to 1, and the knots (K, count) that they weigh."""
+        """B-spline weights (stop - first, K), rows summing to 1, and the knots (K, count) weighed."""
         place = np.arange(first, stop, dtype=np.float64) / period_rows
         low, high = int(place[0]), int(place[-1]) + 4
-        knots = np.stack([
-            np.random.default_rng((self._seed, _STREAM_KNOT, stream, knot)).standard_normal(count, dtype=np.float32)
-            for knot in range(low, high)
-        ])
+        knots = np.stack([self._knot(stream, knot, count) for knot in range(low, high)])
         offset = np.abs(place[:, None] + 1.0 - np.arange(low, high))
         near, far = np.maximum(1.0 - offset, 0.0), np.maximum(2.0 - offset, 0.0)
         weights = (far * far * far - 4.0 * near * near * near) / 6.0
-        return weights.astype(np.float32), np.float32(1.45) * knots  # the average over knots loses about a third
+        # Averaging neighbouring knots takes about a third of their deviation, which is given back.
+        return weights.astype(np.float32), np.float32(1.45) * knots
+
+    def _knot(self, stream: int, knot: int, count: int) -> Floats:
+        """The knot's values; kept, since the marks of one frame ask for the same few again and again."""
+        values = self._knots.get((stream, knot))
+        if values is None:
+            if len(self._knots) >= _KEPT_KNOTS:
+                self._knots.clear()
+            rng = np.random.default_rng((self._seed, _STREAM_KNOT, stream, knot))
+            values = self._knots[stream, knot] = rng.standard_normal(count, dtype=np.float32)
+        return values
