@@ -1,0 +1,39 @@
+"""Datasets by name: their settings, and how each is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from train.datasets.base import DataError, Dataset, Sample, Split
+from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
+from train.datasets.severstal import SeverstalSettings, open_severstal
+from train.datasets.synthetic import SyntheticSettings, open_synthetic
+
+__all__ = ["DATASETS", "DataError", "Dataset", "DatasetKind", "Sample", "Split"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetKind:
+    """A kind of data.
+
+    Attributes:
+        settings: The recipe's table `data`, without its `kind`.
+        open: From settings and a folder for caches to the dataset; raises `DataError`.
+    """
+
+    settings: type[BaseModel]
+    open: Callable[[Any, Path], Dataset]
+
+
+DATASETS: Mapping[str, DatasetKind] = MappingProxyType({
+    "synthetic": DatasetKind(SyntheticSettings, open_synthetic),
+    "severstal": DatasetKind(SeverstalSettings, open_severstal),
+    "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
+})
+"""By the name of `--data NAME=PATH` and of a recipe's `data.kind`."""
