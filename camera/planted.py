@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.surface import Floats, Surface, interpolation, product, value_noise
+from camera.surface import GRAIN, STREAKS, Floats, Surface, interpolation, product, value_noise
 
-_GRAIN_LAYER, _STREAK_LAYER = 0, 1
 _LEAST_HEIGHT_PX = 24
 
 
@@ -133,8 +132,8 @@ def inclusion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     depth = rng.uniform(0.36, 0.68)
     half = rng.uniform(0.11, 0.17) * width
     smear = np.exp(-0.5 * ((across - middle) / (half * (0.45 + 0.55 * body))) ** 2) * np.sqrt(body)
-    streaks = surface.relief(rng, height, width, _STREAK_LAYER)
-    grain = surface.relief(rng, height, width, _GRAIN_LAYER)
+    streaks = surface.relief(rng, height, width, STREAKS)
+    grain = surface.relief(rng, height, width, GRAIN)
     gain *= 1.0 - depth * smear * np.clip(0.85 + 0.3 * streaks + 0.12 * grain, 0.15, 1.4)
     for _ in range(int(rng.integers(1, 4))):
         strand = middle + rng.uniform(-1.2, 1.2) * half
@@ -179,7 +178,7 @@ def scratch(rng: np.random.Generator, surface: Surface, scale: float, height: in
         lip = np.exp(-0.5 * ((offset - np.float32(2.4 * sharp)) / sharp) ** 2) * (body * worn)[:, None]
         gain *= 1.0 - np.float32(0.18 * depth) * lip
     if scuffed:
-        hairs = surface.relief(rng, height, width, _STREAK_LAYER)
+        hairs = surface.relief(rng, height, width, STREAKS)
         band = np.exp(-np.square(np.square(across / np.float32(0.55 * spread)))) * body[:, None]
         gain *= np.clip(1.0 + np.float32(0.45 * depth) * band * (0.5 + np.abs(hairs)), 0.2, 2.0)
     return Patch(gain, (np.abs(across) < 0.5 * spread + margin) & (body > 0.04)[:, None])
@@ -190,7 +189,7 @@ def corrosion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     width = _size(rng, 90, 330, scale, 22)
     blob = _blob(rng, height, width, rng.uniform(0.14, 0.3))
     edge = blob + 0.05 * surface.relief(rng, height, width)
-    edge += 0.02 * surface.relief(rng, height, width, _GRAIN_LAYER)
+    edge += 0.02 * surface.relief(rng, height, width, GRAIN)
     inside = np.clip(edge * 14.0, 0.0, 1.0)
     lumps = max(3, height // round(24 * scale + 1))
     ground = value_noise(rng, height, width, (lumps, lumps))
@@ -198,7 +197,7 @@ def corrosion(rng: np.random.Generator, surface: Surface, scale: float, height: 
     # Light from one side shows a relief as its slope, like an embossing.
     step = max(1, round(2 * scale))
     shade = rng.uniform(0.35, 0.75) * _slope(relief, step)
-    rough = 0.14 * surface.relief(rng, height, width, _GRAIN_LAYER)
+    rough = 0.14 * surface.relief(rng, height, width, GRAIN)
     tone = rng.uniform(0.5, 0.8) if rng.random() < 0.72 else rng.uniform(1.15, 1.55)
     cracks = np.exp(-((ground / 0.06) ** 2)) * rng.uniform(0.0, 0.5)
     texture = np.clip(tone * (1.0 + shade + rough - cracks), 0.15, 2.4)
@@ -264,7 +263,7 @@ def powder(rng: np.random.Generator, surface: Surface, scale: float, height: int
     width = _size(rng, 24, 130, scale, 12)
     soft = np.clip(2.0 * _blob(rng, height, width, 0.3), 0.0, 1.0)
     coarse = np.clip(surface.relief(rng, height, width) - 0.2, 0.0, 1.0)
-    specks = np.clip(surface.relief(rng, height, width, _GRAIN_LAYER) - 0.5, 0.0, 2.0)
+    specks = np.clip(surface.relief(rng, height, width, GRAIN) - 0.5, 0.0, 2.0)
     return Patch(1.0 + np.float32(rng.uniform(0.25, 0.8)) * soft * specks * (0.25 + coarse), None)
 
 

@@ -1,8 +1,8 @@
 """An endless strip of synthetic steel whose defects are known.
 
 The strip is a pure function of its seed and settings: any frame can be made first, again or in another
-process, and comes out the same. Defects are drawn for each stretch of one frame's height by a generator of its
-own, so a frame needs only the few stretches above it.
+process, and comes out the same. Defects are drawn for each stretch of one frame's height by a generator of
+its own, so a frame needs only the few stretches above it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Everything here is a pure function of the seed and of the strip's row numbers, so any row can be made first.
 Four periodic noise tiles are made once; a stretch of strip is laid from pieces of them at random places and
 orientations, each piece faded into the next, and four such layers with pieces of different lengths do not
-line up twice. Light, contrast and the strip's edges follow slow curves whose knots are drawn from the seed and
-the knot's number.
+line up twice. Light, contrast and the strip's edges follow slow curves whose knots are drawn from the seed
+and the knot's number.
 """
 
 from __future__ import annotations
@@ -26,35 +26,55 @@ _STREAM_TILE, _STREAM_PIECE, _STREAM_KNOT = 1, 2, 3  # keeps the draws of differ
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """One octave of the texture.
+class _Tile:
+    """A periodic noise.
 
     Attributes:
-        blurs: (rows sigma, columns sigma, weight) of the noises summed in the tile.
-        contrast: standard deviation of the layer, as a ratio of the local brightness.
-        piece_rows: rows laid from one place of the tile.
-        fade_rows: rows over which one piece gives way to the next.
-        flecks: keep only the high peaks, as dark flecks.
-        patchy: strong in some regions and absent in others.
+        blurs: (rows sigma, columns sigma, weight) of the noises summed in it.
+        flecks: Keep only the high peaks, as dark flecks.
     """
 
     blurs: tuple[tuple[float, float, float], ...]
+    flecks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One octave of the texture, laid from pieces of a tile.
+
+    Attributes:
+        tile: Which tile.
+        contrast: Standard deviation, as a ratio of the local brightness.
+        piece_rows: Rows laid from one place of the tile.
+        fade_rows: Rows over which one piece gives way to the next.
+        patchy: Strong in some regions and absent in others.
+    """
+
+    tile: int
     contrast: float
     piece_rows: int
     fade_rows: int
-    flecks: bool = False
     patchy: bool = False
 
 
+GRAIN, STREAKS, RELIEF, _FLECKS = range(4)
+
 # Sigmas and contrasts follow the autocorrelation of real frames, across the strip 0.65, 0.4, 0.2, 0.1 and
 # along the travel 0.65, 0.45, 0.35, 0.25 at lags 1, 2, 4, 8, and their deviation of 5 to 10 % of the mean.
-_LAYERS = (
-    _Layer(((0.55, 0.65, 1.0), (1.1, 9.0, 0.30)), 0.064, 320, 32),
-    _Layer(((11.0, 1.1, 1.0), (70.0, 2.2, 0.9)), 0.036, 416, 96),
-    _Layer(((5.0, 3.0, 0.5), (26.0, 11.0, 1.0)), 0.034, 352, 64, patchy=True),
-    _Layer(((8.0, 2.3, 1.0),), 0.065, 288, 48, flecks=True, patchy=True),
+_TILES = (
+    _Tile(((0.55, 0.65, 1.0), (1.1, 9.0, 0.30))),
+    _Tile(((11.0, 1.1, 1.0), (70.0, 2.2, 0.9))),
+    _Tile(((5.0, 3.0, 0.5), (26.0, 11.0, 1.0))),
+    _Tile(((8.0, 2.3, 1.0),), flecks=True),
 )
-RELIEF_LAYER = 2
+_LAYERS = (
+    # Two pieces of grain over each other, so that no stretch is the copy of another.
+    _Layer(GRAIN, 0.045, 320, 32),
+    _Layer(GRAIN, 0.045, 272, 32),
+    _Layer(STREAKS, 0.036, 416, 96),
+    _Layer(RELIEF, 0.034, 352, 64, patchy=True),
+    _Layer(_FLECKS, 0.065, 288, 48, patchy=True),
+)
 
 
 def interpolation(count: int, knots: int) -> Floats:
@@ -99,7 +119,7 @@ class Surface:
         self._scale = scale
         self._knots: dict[tuple[int, int], Floats] = {}
         self._tile_cols = 2048 if width_px > 1024 else 1024
-        self._tiles = tuple(self._make_tile(number, layer) for number, layer in enumerate(_LAYERS))
+        self._tiles = tuple(self._make_tile(number, tile) for number, tile in enumerate(_TILES))
         light_knots, cloud_knots = 7, 22
         across = np.linspace(-1.0, 1.0, width_px, dtype=np.float32)
         vignette = 1.06 - 0.24 * across * across
@@ -111,7 +131,7 @@ class Surface:
     def rows(self, first: int, stop: int) -> Floats:
         """Brightness of clean steel, (stop - first, width) float32, roughly 0..255 and not yet clipped."""
         count = stop - first
-        slow = self._curves(first, stop, 1400.0 * self._scale, 0, 6)
+        slow = self._curves(first, stop, 1400.0 * self._scale, 0, len(_LAYERS) + 1)
         texture = np.ones((count, self._width_px), np.float32)
         piece = np.empty_like(texture)
         patchiness = self._field(first, stop, 330.0 * self._scale, 1, self._patch_basis)
@@ -125,7 +145,7 @@ class Surface:
             texture += piece
         light = self._field(first, stop, 520.0 * self._scale, 2, self._light_basis)
         np.maximum(light, 0.4, out=light)
-        light *= (88.0 * np.exp(0.24 * slow[:, 4]))[:, None].astype(np.float32)
+        light *= (88.0 * np.exp(0.24 * slow[:, -1]))[:, None].astype(np.float32)
         texture *= light
         return texture
 
@@ -139,14 +159,14 @@ class Surface:
         right = self._width_px - np.minimum(reach * (-drift - 0.8), limit) + wander[:, 1]
         return left.astype(np.float32), right.astype(np.float32)
 
-    def relief(self, rng: np.random.Generator, height: int, width: int, layer: int = RELIEF_LAYER) -> Floats:
+    def relief(self, rng: np.random.Generator, height: int, width: int, tile: int = RELIEF) -> Floats:
         """A random piece of a noise tile, (height, width) of unit deviation, up to 1024 each way."""
-        tile = self._tiles[layer]
-        row = int(rng.integers(0, tile.shape[0] - height + 1))
-        col = int(rng.integers(0, tile.shape[1] - width + 1))
-        return tile[row : row + height, col : col + width].astype(np.float32) / _TILE_UNIT
+        steps = self._tiles[tile]
+        row = int(rng.integers(0, steps.shape[0] - height + 1))
+        col = int(rng.integers(0, steps.shape[1] - width + 1))
+        return steps[row : row + height, col : col + width].astype(np.float32) / _TILE_UNIT
 
-    def _make_tile(self, number: int, layer: _Layer) -> NDArray[np.int8]:
+    def _make_tile(self, number: int, recipe: _Tile) -> NDArray[np.int8]:
         """A periodic tile, padded by its own start so that a piece is one slice wherever it begins."""
         from scipy import fft
 
@@ -155,14 +175,14 @@ class Surface:
         down = 2.0 * math.pi * np.fft.fftfreq(rows).astype(np.float32)[:, None]
         across = 2.0 * math.pi * np.fft.rfftfreq(cols).astype(np.float32)[None, :]
         transfer = np.zeros((rows, cols // 2 + 1), np.float32)
-        for sigma_rows, sigma_cols, weight in layer.blurs:
+        for sigma_rows, sigma_cols, weight in recipe.blurs:
             bell = np.exp(-0.5 * (sigma_rows * down) ** 2) * np.exp(-0.5 * (sigma_cols * across) ** 2)
             transfer += bell * (weight / math.sqrt(float(np.mean(bell * bell))))
         transfer[0, 0] = 0.0
         spectrum = rng.standard_normal((*transfer.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
         tile = np.asarray(fft.irfft2(spectrum * transfer, s=(rows, cols), overwrite_x=True))
         tile *= 1.0 / float(tile.std())
-        if layer.flecks:
+        if recipe.flecks:
             tile = np.clip(1.25 - tile, -1.5, 0.0)
             tile -= float(tile.mean())
             tile *= 2.2  # the peaks are rare: their own depth counts, not the deviation
@@ -191,7 +211,9 @@ class Surface:
         row, col, flips = np.random.default_rng((self._seed, _STREAM_PIECE, number, piece + 1)).integers(
             (_TILE_ROWS, self._tile_cols, 4)
         )
-        view = self._tiles[number][row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px]
+        view = self._tiles[layer.tile][
+            row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px
+        ]
         return view[:: -1 if flips & 1 else 1, :: -1 if flips & 2 else 1]
 
     def _field(self, first: int, stop: int, period_rows: float, stream: int, basis: Floats) -> Floats:
