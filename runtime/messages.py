@@ -2,21 +2,45 @@
 
 A message is multipart `[topic, json, blobs...]` with the topic `station/kind`. `sequence` rises by one a
 station and counts every journaled message; a heartbeat is not journaled and repeats the last one, so that a
-subscriber sees when it lost the end of a burst.
+subscriber sees when it lost the end of a burst. `docs/wire.md` shows each kind and the replay protocol.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import datetime, timezone
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+MAX_SEQUENCE = 2**63 - 1
+"""The largest sequence number: what SQLite holds in an integer."""
+
+StationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""A name without a slash, because the topic is `station/kind`."""
+
+UtcText = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$")]
+"""Wall time as `utc_text` writes it: of one width, so that texts sort as the moments do."""
+
+
+def utc_text(moment: datetime) -> str:
+    """Wall time as the wire writes it: UTC, ISO 8601, always with microseconds.
+
+    >>> utc_text(datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc))
+    '2026-03-01T12:30:00.000000+00:00'
+    """
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
 class Wire(BaseModel):
-    """Frozen, and a key that does not exist is an error."""
+    """Frozen, a key that does not exist is an error, and so is NaN, which JSON cannot say."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), validate_by_name=True, validate_by_alias=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        validate_by_name=True,
+        validate_by_alias=True,
     )
 
 
@@ -32,10 +56,10 @@ class ModelIdentity(Wire):
 class Box(Wire):
     """A rectangle in a frame, half-open, in pixels."""
 
-    first_row: int
-    first_col: int
-    stop_row: int
-    stop_col: int
+    first_row: int = Field(ge=0)
+    first_col: int = Field(ge=0)
+    stop_row: int = Field(ge=1)
+    stop_col: int = Field(ge=1)
 
 
 class StripBox(Wire):
@@ -74,27 +98,40 @@ class Defect(Wire):
 class Coverage(Wire):
     """What became of a run's frames; `complete` only if each was inspected or is named as missed."""
 
-    frames_expected: int = Field(description="span of the camera's own counter")
-    frames_inspected: int
-    frames_missed: int
+    frames_expected: int = Field(ge=0, description="span of the camera's own counter")
+    frames_inspected: int = Field(ge=0)
+    frames_missed: int = Field(ge=0)
     complete: bool
+
+    @model_validator(mode="after")
+    def _complete_books_add_up(self) -> Coverage:
+        answered = self.frames_inspected + self.frames_missed
+        if self.complete and answered != self.frames_expected:
+            raise ValueError(f"complete, but {answered} frames are answered for of {self.frames_expected}")
+        return self
 
 
 class Envelope(Wire):
     """What every message carries."""
 
-    line: str
-    station: str
-    run: str = Field(description="coil or specimen")
-    sequence: int = Field(ge=0, description="rises by one a station")
-    captured_at: str = Field(description="wall time, UTC, ISO 8601 with microseconds")
+    line: str = Field(min_length=1)
+    station: StationName
+    run: str = Field(description="coil or specimen; empty only in a heartbeat before the first run")
+    sequence: int = Field(ge=0, le=MAX_SEQUENCE, description="rises by one a station")
+    captured_at: UtcText = Field(description="wall time, UTC, ISO 8601 with microseconds")
+
+    def frame_range(self) -> tuple[int, int] | None:
+        """Frames [first, stop) that this message answers for; None where it answers for none."""
+        return None
 
 
 class RunStarted(Envelope):
     """A run begins: from here on, every frame of the camera's counter is answered for."""
 
     kind: Literal["run_started"] = "run_started"
-    schema_version: Literal["ferrosight.run_started/1"] = Field("ferrosight.run_started/1", alias="schema")
+    schema_version: Literal["ferrosight.run_started/1"] = Field(
+        default="ferrosight.run_started/1", alias="schema"
+    )
     model: ModelIdentity
     camera: str
     mm_per_px: float | None
@@ -104,16 +141,22 @@ class Inspected(Envelope):
     """One frame that the models saw, and what they found on it."""
 
     kind: Literal["inspected"] = "inspected"
-    schema_version: Literal["ferrosight.inspected/1"] = Field("ferrosight.inspected/1", alias="schema")
+    schema_version: Literal["ferrosight.inspected/1"] = Field(
+        default="ferrosight.inspected/1", alias="schema"
+    )
     model: ModelIdentity
     frame_index: int = Field(ge=0)
-    source: str = Field("", description="path of the picture where it came from a file")
+    source: str = Field(default="", description="path of the picture where it came from a file")
     position_m: float | None
     verdict: Literal["clean", "defective"]
     defect_probability: float = Field(ge=0, le=1, description="the gate's figure")
     segmented: bool = Field(description="whether the segmenter saw the frame")
     defects: tuple[Defect, ...]
     latency_ms: dict[str, float] = Field(description="by stage, and 'total' since end of exposure")
+
+    def frame_range(self) -> tuple[int, int]:
+        """The one frame that was inspected."""
+        return self.frame_index, self.frame_index + 1
 
 
 MissedReason = Literal[
@@ -127,39 +170,56 @@ class Missed(Envelope):
     """Frames [first_index, stop_index) that nobody inspected, and why."""
 
     kind: Literal["missed"] = "missed"
-    schema_version: Literal["ferrosight.missed/1"] = Field("ferrosight.missed/1", alias="schema")
+    schema_version: Literal["ferrosight.missed/1"] = Field(default="ferrosight.missed/1", alias="schema")
     first_index: int = Field(ge=0)
     stop_index: int = Field(ge=1)
-    reason: Literal[
-        "camera_lost", "ring_full", "camera_outage", "engine_failed", "unreadable", "wrong_size", "stopped"
-    ]
+    reason: MissedReason
     detail: str = ""
+
+    @model_validator(mode="after")
+    def _names_at_least_one_frame(self) -> Missed:
+        if self.stop_index <= self.first_index:
+            raise ValueError(f"frames [{self.first_index}, {self.stop_index}) are none")
+        return self
+
+    def frame_range(self) -> tuple[int, int]:
+        """The frames that nobody inspected."""
+        return self.first_index, self.stop_index
 
 
 class RunEnded(Envelope):
     """A run is over, and its books."""
 
     kind: Literal["run_ended"] = "run_ended"
-    schema_version: Literal["ferrosight.run_ended/1"] = Field("ferrosight.run_ended/1", alias="schema")
+    schema_version: Literal["ferrosight.run_ended/1"] = Field(
+        default="ferrosight.run_ended/1", alias="schema"
+    )
     reason: Literal["finished", "stopped", "failed", "interrupted"]
     detail: str = ""
     coverage: Coverage
     defects: dict[str, int] = Field(description="defects of the run by class name")
 
 
+StationState = Literal["ready", "running", "ended"]
+"""What a station does: waits for its first run, is in a run, or has ended one."""
+
+
 class Heartbeat(Envelope):
-    """The station lives. Not journaled; `sequence` is that of the last journaled message."""
+    """The station lives. Not journaled; `sequence` is the last journaled one, -1 before the first."""
 
     kind: Literal["heartbeat"] = "heartbeat"
-    schema_version: Literal["ferrosight.heartbeat/1"] = Field("ferrosight.heartbeat/1", alias="schema")
-    state: Literal["ready", "running", "ended"]
-    frames_inspected: int
-    frames_missed: int
+    schema_version: Literal["ferrosight.heartbeat/1"] = Field(
+        default="ferrosight.heartbeat/1", alias="schema"
+    )
+    sequence: int = Field(ge=-1, le=MAX_SEQUENCE, description="of the station's last journaled message")
+    state: StationState
+    frames_inspected: int = Field(ge=0)
+    frames_missed: int = Field(ge=0)
 
 
 Message = Annotated[RunStarted | Inspected | Missed | RunEnded | Heartbeat, Field(discriminator="kind")]
 
-MESSAGE: TypeAdapter[Any] = TypeAdapter(Message)
+MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 """Reads any message: `MESSAGE.validate_json(text)`."""
 
 KINDS: dict[str, type[Envelope]] = {
@@ -171,11 +231,45 @@ KINDS: dict[str, type[Envelope]] = {
 }
 
 
-def topic_of(message: Envelope) -> str:
+def topic_of(message: Message) -> str:
     """The topic of a message: `station/kind`."""
-    return f"{message.station}/{message.kind}"  # pyright: ignore[reportAttributeAccessIssue]
+    return f"{message.station}/{message.kind}"
 
 
-def json_of(message: Envelope) -> bytes:
+def json_of(message: Wire) -> bytes:
     """The JSON part of a message, as it goes over the wire and into the journal."""
     return message.__pydantic_serializer__.to_json(message, by_alias=True)
+
+
+class ReplayRequest(Wire):
+    """A consumer asks for the journaled messages [first, stop) of a station."""
+
+    schema_version: Literal["ferrosight.replay/1"] = Field(default="ferrosight.replay/1", alias="schema")
+    station: StationName
+    first: int = Field(ge=0, le=MAX_SEQUENCE)
+    stop: int = Field(
+        ge=0, le=MAX_SEQUENCE, description="may lie past the end; ask on from the answer's 'stop'"
+    )
+
+
+class ReplayEnd(Wire):
+    """The last part of an answer: all that the journal has of [first, stop) was sent before it."""
+
+    schema_version: Literal["ferrosight.replay_end/1"] = Field(
+        default="ferrosight.replay_end/1", alias="schema"
+    )
+    station: StationName
+    journal: str = Field(description="identity of the journal file; another one means another history")
+    first: int = Field(ge=0, le=MAX_SEQUENCE)
+    stop: int = Field(ge=0, le=MAX_SEQUENCE)
+    last_sequence: int = Field(ge=-1, le=MAX_SEQUENCE, description="newest in the journal; -1 while empty")
+
+
+class ReplayError(Wire):
+    """The answer to a request that cannot be met."""
+
+    schema_version: Literal["ferrosight.replay_error/1"] = Field(
+        default="ferrosight.replay_error/1", alias="schema"
+    )
+    error: str
+    retry: bool = Field(description="whether the same request may succeed later")
