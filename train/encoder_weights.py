@@ -53,7 +53,11 @@ def encoder_state(
 
 
 def load_encoder(
-    encoder: nn.Module, state: dict[str, Tensor], *, ignore_prefix: str | tuple[str, ...], source: EncoderWeights
+    encoder: nn.Module,
+    state: dict[str, Tensor],
+    *,
+    ignore_prefix: str | tuple[str, ...],
+    source: EncoderWeights,
 ) -> None:
     """Load an encoder's weights, all but its classifier.
 
@@ -64,7 +68,9 @@ def load_encoder(
     fitting = {
         name: tensor
         for name, tensor in state.items()
-        if name in wanted and wanted[name].shape == tensor.shape and not name.startswith(ignore_prefix or "\0")
+        if name in wanted
+        and wanted[name].shape == tensor.shape
+        and not name.startswith(ignore_prefix or "\0")
     }
     missing = [name for name in wanted if name not in fitting and not name.startswith(ignore_prefix or "\0")]
     if missing:
@@ -91,5 +97,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not (isinstance(state, dict) and all(isinstance(each, Tensor) for each in state.values())):
-        raise ConfigError(f"encoder weights {path}: found {type(state).__name__}, expected a state dict of tensors.")
+        raise ConfigError(
+            f"encoder weights {path}: found {type(state).__name__}, expected a state dict of tensors."
+        )
     return state

@@ -23,7 +23,9 @@ class BceDice(nn.Module):
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Loss of logits (N, C, H, W) float32 against truth (N, C, H, W) 0 or 1."""
-        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) + self.dice(logits, truth)
+        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) + self.dice(
+            logits, truth
+        )
 
 
 def tversky(alpha: float) -> nn.Module:
@@ -46,10 +48,12 @@ def masked_bce(logit: Tensor, label: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logit[known], label[known])
 
 
-SEGMENTER_LOSSES: Mapping[str, Callable[[float], Loss]] = MappingProxyType({
-    "bce": lambda _alpha: nn.BCEWithLogitsLoss(),
-    "bce_dice": lambda _alpha: BceDice(),
-    "dice": lambda _alpha: DiceLoss("multilabel", from_logits=True, smooth=1.0),
-    "tversky": tversky,
-})
+SEGMENTER_LOSSES: Mapping[str, Callable[[float], Loss]] = MappingProxyType(
+    {
+        "bce": lambda _alpha: nn.BCEWithLogitsLoss(),
+        "bce_dice": lambda _alpha: BceDice(),
+        "dice": lambda _alpha: DiceLoss("multilabel", from_logits=True, smooth=1.0),
+        "tversky": tversky,
+    }
+)
 """By the name in a recipe; the argument is the recipe's `tversky_alpha`."""

@@ -35,6 +35,8 @@ GREY_MEAN = 114.5
 GREY_STD = 57.6
 """Grey levels of one unit at a network's input: ImageNet's standard deviation (0.226 of 255)."""
 
+_RARE_LOGIT = -4.0
+
 Role = Literal["gate", "segmenter"]
 Variant = Literal["paper", "compact"]
 
@@ -132,6 +134,8 @@ class ShortUnet(nn.Module):
         self.encoder = encoder
         self.decoder = UnetDecoder(skips, decoder_channels, n_blocks=len(decoder_channels))
         self.segmentation_head = SegmentationHead(decoder_channels[-1], out_channels, kernel_size=1)
+        # Defects are about a hundredth of the pixels; a head that says so at once saves the first epochs.
+        nn.init.constant_(self.segmentation_head[0].bias, _RARE_LOGIT)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, h, w) to (N, out_channels, h / 2, w / 2)."""
@@ -141,7 +145,9 @@ class ShortUnet(nn.Module):
 def _paper_gate(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
     def build_gate(classes: int, weights: EncoderWeights) -> nn.Module:
         if classes != 1:
-            raise ConfigError(f"gate {name}: {classes} outputs were asked for, expected 1. Train a segmenter instead.")
+            raise ConfigError(
+                f"gate {name}: {classes} outputs were asked for, expected 1. Train a segmenter instead."
+            )
         network = timm.create_model(name, num_classes=1, in_chans=3)
         if state := encoder_state(weights, timm_name=name):
             load_encoder(network, state, ignore_prefix="fc.", source=weights)
@@ -194,19 +200,25 @@ class Blueprint:
     build: Callable[[int, EncoderWeights], nn.Module]
 
 
-ARCHITECTURES: Mapping[Role, Mapping[str, Blueprint]] = MappingProxyType({
-    "gate": MappingProxyType({
-        "resnet50": Blueprint("paper", _paper_gate("resnet50")),
-        "resnet34": Blueprint("paper", _paper_gate("resnet34")),
-        "resnet10-narrow": Blueprint("compact", _compact_gate),
-    }),
-    "segmenter": MappingProxyType({
-        "unet-efficientnet-b3": Blueprint("paper", _paper_unet("efficientnet-b3")),
-        "unet-resnet34": Blueprint("paper", _paper_unet("resnet34")),
-        "unet-resnet50": Blueprint("paper", _paper_unet("resnet50")),
-        "unet-resnet10-narrow": Blueprint("compact", _compact_unet),
-    }),
-})
+ARCHITECTURES: Mapping[Role, Mapping[str, Blueprint]] = MappingProxyType(
+    {
+        "gate": MappingProxyType(
+            {
+                "resnet50": Blueprint("paper", _paper_gate("resnet50")),
+                "resnet34": Blueprint("paper", _paper_gate("resnet34")),
+                "resnet10-narrow": Blueprint("compact", _compact_gate),
+            }
+        ),
+        "segmenter": MappingProxyType(
+            {
+                "unet-efficientnet-b3": Blueprint("paper", _paper_unet("efficientnet-b3")),
+                "unet-resnet34": Blueprint("paper", _paper_unet("resnet34")),
+                "unet-resnet50": Blueprint("paper", _paper_unet("resnet50")),
+                "unet-resnet10-narrow": Blueprint("compact", _compact_unet),
+            }
+        ),
+    }
+)
 """Every network by role and architecture; the first of a variant is its default."""
 
 
@@ -225,7 +237,9 @@ def find_blueprint(role: Role, architecture: str) -> Blueprint:
         ) from None
 
 
-def build(role: Role, architecture: str, *, classes: int = 1, encoder_weights: EncoderWeights = "none") -> nn.Module:
+def build(
+    role: Role, architecture: str, *, classes: int = 1, encoder_weights: EncoderWeights = "none"
+) -> nn.Module:
     """A fresh network in float32 on the CPU.
 
     Args:
@@ -275,7 +289,9 @@ def fine_tune_from(model: nn.Module, path: Path) -> tuple[str, ...]:
         ConfigError: The file is unreadable, or is of another architecture.
     """
     found, own = load_weights(path), model.state_dict()
-    fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
+    fitting = {
+        name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape
+    }
     fresh = tuple(name for name in own if name not in fitting)
     if len(fresh) > 0.1 * len(own):
         raise ConfigError(
@@ -284,5 +300,3 @@ def fine_tune_from(model: nn.Module, path: Path) -> tuple[str, ...]:
         )
     model.load_state_dict(fitting, strict=False)
     return fresh
-
-

@@ -31,9 +31,11 @@ class DatasetKind:
     open: Callable[[Any, Path], Dataset]
 
 
-DATASETS: Mapping[str, DatasetKind] = MappingProxyType({
-    "synthetic": DatasetKind(SyntheticSettings, open_synthetic),
-    "severstal": DatasetKind(SeverstalSettings, open_severstal),
-    "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
-})
+DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
+    {
+        "synthetic": DatasetKind(SyntheticSettings, open_synthetic),
+        "severstal": DatasetKind(SeverstalSettings, open_severstal),
+        "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
+    }
+)
 """By the name of `--data NAME=PATH` and of a recipe's `data.kind`."""

@@ -55,9 +55,7 @@ class SyntheticStrips:
             parts[name] = range(place, place + strips * settings.frames_per_strip)
             place = parts[name].stop
         self._split: Mapping[Split, Sequence[int]] = parts
-        self._present = np.stack([
-            np.bitwise_or.reduce(frame, axis=None) & _BITS > 0 for frame in bits
-        ])
+        self._present = np.stack([np.bitwise_or.reduce(frame, axis=None) & _BITS > 0 for frame in bits])
 
     @property
     def class_names(self) -> tuple[str, ...]:

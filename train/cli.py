@@ -1,0 +1,214 @@
+"""`ferrosight train`: one command a task."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from train.recipe import Recipe
+    from train.tasks.base import Task
+
+app = typer.Typer(
+    help="Train the models of a task by a recipe.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+_LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning-fabric", "numpy")
+
+Variant = Annotated[str, typer.Option(help="paper: the paper's network; compact: the one for CPUs.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="A recipe of your own.", show_default="the variant's own")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="synthetic, severstal=FOLDER or tiles=FOLDER.", show_default="the recipe's"),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/TASK-VARIANT-TIME")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the run in this folder, from its last whole epoch.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="KEY=VALUE, changes the recipe, such as phases.0.epochs=3; may be given again."
+    ),
+]
+EncoderWeights = Annotated[
+    str | None, typer.Option(help="FILE, imagenet or none.", show_default="the recipe's")
+]
+Weights = Annotated[Path | None, typer.Option(help="Fine-tune from a run's safetensors.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for whatever is there.")]
+Devices = Annotated[int, typer.Option(min=1, help="How many of them; each is a process.")]
+Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")]
+Cache = Annotated[Path, typer.Option(help="Where rendered strips are kept for the next run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the run's record as JSON at the end.")]
+
+
+def _add(task: str, summary: str) -> None:
+    """One command a task; all have the same options."""
+
+    def command(
+        variant: Variant = "paper",
+        recipe: RecipeFile = None,
+        data: Data = None,
+        out: Out = None,
+        resume: Resume = None,
+        overrides: Overrides = None,
+        encoder_weights: EncoderWeights = None,
+        weights: Weights = None,
+        device: Device = "auto",
+        devices: Devices = 1,
+        precision: Precision = "32-true",
+        cache: Cache = Path("runs/cache"),
+        json: Json = False,  # noqa: FBT002  Typer reads the default
+    ) -> None:
+        chosen = lambda: _choose_recipe(task, variant, recipe, data, overrides or [], encoder_weights)  # noqa: E731
+        _guard(lambda: _train(chosen, out, resume, weights, device, devices, precision, cache, as_json=json))
+
+    command.__doc__ = summary
+    app.command(task)(command)
+
+
+_add("strip-gate", "Train the strip's gate: is there any defect in the frame?")
+_add("strip-segmenter", "Train the strip's segmenter: which class, at each pixel?")
+
+
+def _guard(job: Callable[[], None]) -> None:
+    """Run, and turn the errors that a person can act on into one line and exit code 1."""
+    from train.datasets import DataError
+    from train.fit import TrainingStopped
+
+    try:
+        job()
+    except (ConfigError, DataError, TrainingStopped) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _choose_recipe(
+    task: str,
+    variant: str,
+    path: Path | None,
+    data: str | None,
+    overrides: list[str],
+    encoder_weights: str | None,
+) -> Recipe:
+    """The recipe with all that the command line changes in it."""
+    from train.recipe import RECIPES, load_recipe
+
+    names = {"paper": f"{task}.toml", "compact": f"{task}-compact.toml"}
+    if variant not in names:
+        raise ConfigError(f"--variant is {variant!r}, expected paper or compact.")
+    changes = list(overrides)
+    if data is not None:
+        kind, _, folder = data.partition("=")
+        changes.append(f'data={{ kind = "{kind}"' + (f", path = '{folder}'" if folder else "") + " }")
+        changes += [each for each in overrides if each.startswith("data.")]
+    if encoder_weights is not None:
+        changes.append(f"model.encoder_weights='{encoder_weights}'")
+    recipe = load_recipe(path or RECIPES / names[variant], changes)
+    if recipe.task != task:
+        raise ConfigError(
+            f"recipe {path}: task is {recipe.task!r}, expected {task!r}. Use 'train {recipe.task}'."
+        )
+    return recipe
+
+
+def _train(
+    choose: Callable[[], Recipe],
+    out: Path | None,
+    resume: Path | None,
+    weights: Path | None,
+    device: str,
+    devices: int,
+    precision: str,
+    cache: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Open everything, fit, and say where the result lies."""
+    from lightning_fabric import Fabric
+
+    from train.fit import fit
+    from train.models import fine_tune_from
+    from train.progress import Bar
+    from train.run_folder import RunFolder, read_recipe, read_record, to_json
+    from train.tasks import open_dataset, open_task
+
+    recipe = read_recipe(resume) if resume is not None else choose()
+    now = datetime.now(timezone.utc)
+    folder = RunFolder(resume or out or Path("runs") / f"{recipe.task}-{recipe.variant}-{now:%Y%m%d-%H%M%S}")
+    fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    fabric.seed_everything(recipe.seed, verbose=False)
+    task = open_task(recipe, open_dataset(recipe, cache))
+    model = task.build_model()
+    if resume is not None:
+        record = read_record(resume)
+    else:
+        if weights is not None:
+            fine_tune_from(model, weights)
+        record = _new_record(task, recipe, fabric, model, weights, precision, now)
+        if fabric.global_rank == 0:
+            folder.create(recipe, record)
+    with Bar(recipe.task) as bar:
+        record, progress = fit(
+            task, recipe, fabric, folder, record, model, resume=resume is not None, report=bar
+        )
+    if fabric.global_rank == 0:
+        best = "  ".join(f"{key} {value:.4g}" for key, value in record.best.items())
+        typer.echo(f"run {folder.path}: best epoch {record.best_epoch}: {best}", err=True)
+        if as_json:
+            typer.echo(to_json(record, folder.path, progress.history))
+
+
+def _new_record(
+    task: Task,
+    recipe: Recipe,
+    fabric: Fabric,
+    model: Any,
+    weights: Path | None,
+    precision: str,
+    now: datetime,
+) -> Any:
+    """What is known before the first epoch."""
+    from train.models import count_parameters
+    from train.run_folder import RunRecord, git_commit
+
+    origin = (
+        {}
+        if weights is None
+        else {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    )
+    return RunRecord(
+        task=recipe.task,
+        role=task.role,  # type: ignore[arg-type]  # checked by pydantic
+        architecture=recipe.model.architecture,
+        variant=recipe.variant,
+        classes=task.class_names,
+        parameters=count_parameters(model),
+        weights_from=origin,
+        data_digest=task.data_digest,
+        git_commit=git_commit(Path(__file__).parent),
+        created_at=now.isoformat(timespec="seconds"),
+        versions={name: version(name) for name in _LIBRARIES},
+        device=str(fabric.device),
+        precision=precision,
+        command=shlex.join(["ferrosight", "train", *sys.argv[1:]]),
+    )
+
+
+if __name__ == "__main__":
+    app()

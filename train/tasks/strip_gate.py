@@ -1,0 +1,136 @@
+"""The gate of the strip cascade: is there any defect in the frame?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from runtime.errors import ConfigError
+from train.augment import make_augmentation
+from train.datasets.base import Dataset
+from train.losses import masked_bce
+from train.metrics import GateFigures
+from train.models import GateOutput, build
+from train.pictures import side_by_side
+from train.recipe import Phase, Recipe, Strict, check
+from train.sampling import Batch, evenly, make_batches, steps_of, whole_batches
+
+
+class GateSettings(Strict):
+    """The recipe's table `settings` for a gate."""
+
+    min_truth_px: int = Field(
+        1,
+        ge=1,
+        description="a picture with fewer truth pixels, but some, is neither defective nor clean: left out",
+    )
+    none_share: float | None = Field(
+        None, gt=0, lt=1, description="share of clean crops; None is one class's share"
+    )
+    min_recall: float = Field(0.99, gt=0, lt=1, description="recall at which the threshold is read")
+    validation_frames: int | None = Field(None, ge=1, description="at most so many, evenly spread")
+    validation_batch: int = Field(8, ge=1)
+
+
+class StripGate:
+    """Binary cross-entropy on whole frames, as in the paper (5.2), or on crops first, which is quicker."""
+
+    role = "gate"
+    select = "auroc"
+
+    def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
+        self._recipe = recipe
+        self._dataset = dataset
+        self._settings: GateSettings = check(GateSettings, recipe.settings, "recipe: settings (strip-gate)")
+        self._transform = make_augmentation(recipe.augmentation)
+        self._validation = evenly(dataset.split["validation"], self._settings.validation_frames)
+        for number, phase in enumerate(recipe.phases):
+            if phase.loss != "bce":
+                raise ConfigError(
+                    f"recipe: phases.{number}.loss is {phase.loss!r}, expected 'bce' for a gate."
+                )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The data's classes; the gate does not tell them apart."""
+        return self._dataset.class_names
+
+    @property
+    def data_digest(self) -> str:
+        """Of the dataset."""
+        return self._dataset.digest
+
+    def build_model(self) -> nn.Module:
+        """The recipe's gate."""
+        return build(
+            "gate", self._recipe.model.architecture, encoder_weights=self._recipe.model.encoder_weights
+        )
+
+    def steps(self, phase: Phase, world: int) -> int:
+        """Batches an epoch."""
+        return steps_of(phase, len(self._dataset.split["train"]) // world)
+
+    def batches(
+        self, phase: Phase, *, epoch_in_phase: int, rng: np.random.Generator, rank: int, world: int
+    ) -> Iterator[Batch]:
+        """One epoch's batches."""
+        return make_batches(
+            self._dataset,
+            self._dataset.split["train"],
+            phase,
+            self._transform,
+            epoch_in_phase=epoch_in_phase,
+            none_share=self._settings.none_share,
+            rng=rng,
+            rank=rank,
+            world=world,
+        )
+
+    def labels(self, masks: Tensor) -> Tensor:
+        """From masks (N, C, H, W) to (N,) float32: 1 defective, 0 clean, NaN too little to say."""
+        truth_px = masks.flatten(1).sum(1)
+        label = (truth_px >= self._settings.min_truth_px).float()
+        return torch.where((truth_px > 0) & (label == 0.0), torch.nan, label)
+
+    def loss(self, phase: Phase, output: GateOutput, batch: Batch) -> Tensor:  # noqa: ARG002  one loss for all phases
+        """Binary cross-entropy."""
+        return masked_bce(output.logit, self.labels(batch.masks))
+
+    def validate(self, model: Callable[[Tensor], GateOutput], device: torch.device) -> dict[str, float]:
+        """Loss, recall, false gate ratio and AUROC on whole validation frames."""
+        if not self._validation:
+            return {}
+        figures, losses = GateFigures(self._settings.min_recall, device), []
+        for batch in whole_batches(self._dataset, self._validation, self._settings.validation_batch):
+            label = self.labels(batch.masks).to(device)
+            logit = model(batch.frames.to(device)).logit
+            known = ~torch.isnan(label)
+            if bool(known.any()):
+                losses.append(masked_bce(logit, label))
+                figures.update(logit[known].sigmoid(), label[known] > 0.5)
+        return {"loss": float(torch.stack(losses).mean())} | figures.compute() if losses else {}
+
+    def examples(
+        self, model: Callable[[Tensor], GateOutput], device: torch.device
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """The validation frames on which the gate errs most."""
+        judged: list[tuple[float, str, int]] = []
+        for place, batch in enumerate(whole_batches(self._dataset, self._validation, 1)):
+            label = float(self.labels(batch.masks)[0])
+            probability = float(model(batch.frames.to(device)).logit.sigmoid()[0])
+            if label == label:
+                judged.append(
+                    (
+                        abs(label - probability),
+                        f"{'defective' if label else 'clean'}-{probability:.3f}",
+                        place,
+                    )
+                )
+        for _, verdict, place in sorted(judged, reverse=True)[:6]:
+            sample = self._dataset.sample(self._validation[place])
+            name = sample.name.replace("/", "-")
+            yield f"{verdict}-{name}", side_by_side(sample.pixels, [sample.masks])
