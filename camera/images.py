@@ -42,16 +42,16 @@ class PixelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     grey: Literal["luma", "red", "green", "blue", "mean", "require_grey"] = Field(
-        "luma",
+        default="luma",
         description="how colour becomes grey: luma is 0.299 R + 0.587 G + 0.114 B; require_grey takes a "
         "colour picture only if its three channels are equal. Transparency is ignored",
     )
     depth: Literal["eight", "high_byte"] | Window = Field(
-        "eight",
+        default="eight",
         description="eight: 16-bit pictures are an error; high_byte: they lose their low byte; "
         "{ low = L, high = H }: grey levels L..H of any picture are spread over 0..255",
     )
-    rotate_deg: Literal[0, 90, 180, 270] = Field(0, description="clockwise, before the flips")
+    rotate_deg: Literal[0, 90, 180, 270] = Field(default=0, description="clockwise, before the flips")
     flip_horizontal: bool = Field(default=False, description="left becomes right")
     flip_vertical: bool = Field(default=False, description="top becomes bottom")
 
