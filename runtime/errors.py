@@ -20,3 +20,7 @@ class EngineError(RuntimeError):
 
 class JournalError(RuntimeError):
     """The journal cannot be opened, read or written."""
+
+
+class WireError(RuntimeError):
+    """What came over the wire cannot be used, or messages can no longer be had."""

@@ -246,6 +246,9 @@ class ReplayRequest(Wire):
 
     schema_version: Literal["ferrosight.replay/1"] = Field(default="ferrosight.replay/1", alias="schema")
     station: StationName
+    journal: str | None = Field(
+        default=None, description="identity of the journal that the consumer knows; another one is refused"
+    )
     first: int = Field(ge=0, le=MAX_SEQUENCE)
     stop: int = Field(
         ge=0, le=MAX_SEQUENCE, description="may lie past the end; ask on from the answer's 'stop'"
@@ -265,11 +268,16 @@ class ReplayEnd(Wire):
     last_sequence: int = Field(ge=-1, le=MAX_SEQUENCE, description="newest in the journal; -1 while empty")
 
 
+ReplayReason = Literal["bad_request", "unknown_station", "other_journal", "unavailable"]
+"""Why a request is not met: it is malformed, or asks for a station or a journal that is not here; or the
+journal cannot be read at the moment, and only then is it worth asking again."""
+
+
 class ReplayError(Wire):
     """The answer to a request that cannot be met."""
 
     schema_version: Literal["ferrosight.replay_error/1"] = Field(
         default="ferrosight.replay_error/1", alias="schema"
     )
+    reason: ReplayReason
     error: str
-    retry: bool = Field(description="whether the same request may succeed later")
