@@ -1,0 +1,89 @@
+"""The line's commands: demo, inspect, run, watch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
+"""The bundles of a source checkout."""
+
+
+@app.callback()
+def line() -> None:
+    """The line: inspect frames and publish every result."""
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the run at line speed, in seconds.")] = 20.0,
+    out: Annotated[Path, typer.Option(help="Folder for summary, map and pictures; emptied first.")] = Path("out/demo"),
+    bundle: Annotated[Path, typer.Option(help="Strip bundle.")] = SHIPPED / "strip",
+    backend: Annotated[str, typer.Option(help="Inference backend.")] = "openvino",
+    speed_mps: Annotated[
+        float,
+        typer.Option(min=0.1, help="Strip speed in m/s; too fast for this machine and frames are missed."),
+    ] = 5.0,
+    seed: Annotated[int, typer.Option(help="Another seed is another strip.")] = 20_261_120,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """One synthetic strip with planted defects through the whole line.
+
+    Three processes: the camera, the station, and a subscriber that sees nothing but the published messages. What
+    it received is then held against what was planted.
+    """
+    from rich.console import Console
+
+    from runtime.demo import DemoSettings, run_demo
+    from runtime.demo_report import show_summary
+
+    console = Console(stderr=as_json)
+    settings = DemoSettings(bundle, out, seconds, backend, seed, speed_mps)
+    summary = run_demo(settings, console)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        show_summary(summary, console)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The line; see examples/strip_line.toml.")],
+    station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the configuration and the bundles, then leave.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout: ready, run_ended.")] = False,
+) -> None:
+    """Run a line until its cameras end, or until Ctrl-C or SIGTERM, after which what was grabbed is still inspected.
+
+    Exit code 0 when every frame was inspected, 1 when some were missed, 2 when it could not run.
+    """
+    from runtime.station import run_line
+
+    sys.exit(run_line(config, only=station, check=check, as_json=as_json))
+
+
+@app.command()
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images at any depth.")],
+    bundle: Annotated[Path, typer.Option(help="The bundle to inspect with.")] = SHIPPED / "strip",
+    backend: Annotated[str, typer.Option(help="Inference backend.")] = "openvino",
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, masks.csv and overlays.")] = Path("out/inspect"),
+    mm_per_px: Annotated[
+        float | None, typer.Option(min=1e-6, help="Scale of the pictures; without it no millimetres.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Inspect images: the wire's own messages, masks as run lengths, and overlay pictures.
+
+    Exit code 0 when every image was inspected, 1 when some could not be read or had the wrong size (each is in
+    results.jsonl as missed), 2 when nothing could be done.
+    """
+    raise NotImplementedError

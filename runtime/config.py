@@ -1,0 +1,174 @@
+"""The configuration of a line: one TOML file, checked whole before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from camera.config import CameraSettings, GrabberSettings, RingSettings
+from runtime.decide import Rules
+from runtime.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """Frozen, and a key that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CurveSettings(Settings):
+    """CURVE encryption of a station's sockets: files as `zmq.auth.create_certificates` writes them."""
+
+    server_secret_key: Path = Field(description="the station's own secret key file")
+    client_public_keys: Path | None = Field(
+        None,
+        description="folder of the public keys of those who may subscribe; unset: all who know the station's",
+    )
+
+
+class WireSettings(Settings):
+    """Where a station publishes."""
+
+    publish: str = Field("tcp://127.0.0.1:5556", description="PUB endpoint to bind; every result, live")
+    replay: str = Field("tcp://127.0.0.1:5557", description="ROUTER endpoint to bind; any range, again")
+    heartbeat_s: float = Field(1.0, gt=0, description="silence after which a heartbeat is sent")
+    send_queue: int = Field(
+        10_000, ge=1, description="messages held for each slow subscriber; more are left to the replay"
+    )
+    linger_s: float = Field(
+        2.0, ge=0, description="how long the replay stays open after the run's end, for those who lag behind"
+    )
+    curve: CurveSettings | None = None
+
+
+class StationConfig(Settings):
+    """One camera, one bundle, one loop, in a process of its own.
+
+    Paths are relative to the configuration file.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="part of every topic: 'name/kind'")
+    run: str = Field("run", min_length=1, description="what is on the line: a coil or a specimen")
+    bundle: Path
+    backend: str = "openvino"
+    precision: Literal["fp32", "fp16"] | None = Field(None, description="unset: fp16 where the bundle has it")
+    threads: int | None = Field(None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
+    batch: int = Field(8, ge=1, le=256, description="most frames in a batch")
+    deadline_ms: float = Field(0.0, ge=0, description="longest wait for a batch to fill; 0 takes what is there at once")
+    engine_failures: int = Field(3, ge=1, description="batches failed in a row after which the run ends")
+    mm_per_px: float | None = Field(None, gt=0, le=100, description="scale of the camera's picture")
+    journal: Path = Field(Path("journal.sqlite"), description="every message, before it is published")
+    journal_patience_s: float = Field(
+        10.0, ge=0, description="how long a journal that refuses is tried again before the station gives up"
+    )
+    journal_keep_days: float | None = Field(None, gt=0, description="older messages go; unset: keeps all")
+    camera: CameraSettings
+    ring: RingSettings = RingSettings()
+    grabber: GrabberSettings = GrabberSettings()
+    wire: WireSettings = WireSettings()
+    rules: Rules = Rules()
+
+
+class LineConfig(Settings):
+    """A line: its name and its stations."""
+
+    line: str = Field(min_length=1)
+    stations: tuple[StationConfig, ...] = Field(min_length=1)
+
+    @field_validator("stations")
+    @classmethod
+    def _stations_do_not_share(cls, stations: tuple[StationConfig, ...]) -> tuple[StationConfig, ...]:
+        for what, values in (
+            ("name", [station.name for station in stations]),
+            ("journal", [str(station.journal) for station in stations]),
+            ("endpoint", [point for s in stations for point in (s.wire.publish, s.wire.replay)]),
+        ):
+            twice = {value for value in values if values.count(value) > 1 and not value.endswith(":*")}
+            if twice:
+                raise ValueError(f"{what} {sorted(twice)[0]!r} stands twice; each station needs its own")
+        return stations
+
+
+def read_config(path: Path) -> LineConfig:
+    """Read and check a line's TOML file; its relative paths become relative to the file.
+
+    Raises:
+        ConfigError: No such file, not TOML, an unknown key, or a value out of range. The text names the
+            file, the key, what was found and what to do.
+    """
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}), expected a line configuration. See examples/strip_line.toml."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}. Mend that line.") from error
+    try:
+        config = LineConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error)}") from error
+    folder = path.resolve().parent
+    return config.model_copy(update={"stations": tuple(_anchor(s, folder) for s in config.stations)})
+
+
+def _anchor(station: StationConfig, folder: Path) -> StationConfig:
+    """The station with its own paths made absolute; a camera's path is anchored by the same rule."""
+    camera = station.camera
+    path = getattr(camera, "path", None)
+    if isinstance(path, Path):
+        camera = camera.model_copy(update={"path": folder / path})
+    wire = station.wire
+    if wire.curve is not None:
+        curve = wire.curve
+        keys = {"server_secret_key": folder / curve.server_secret_key}
+        if curve.client_public_keys is not None:
+            keys["client_public_keys"] = folder / curve.client_public_keys
+        wire = wire.model_copy(update={"curve": curve.model_copy(update=keys)})
+    return station.model_copy(
+        update={
+            "bundle": folder / station.bundle,
+            "journal": folder / station.journal,
+            "camera": camera,
+            "wire": wire,
+        }
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault of a validation in one sentence: the key, what was found, what was expected."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        near = difflib.get_close_matches(name, sorted(_known_keys(LineConfig)), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"key {key!r} does not exist.{hint} Remove or rename it."
+    if first["type"] == "missing":
+        return f"key {key!r} is missing. Add it."
+    return f"key {key!r}: found {first['input']!r}, but {first['msg'].lower()}. Change the value."
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    """Every key of a settings model and of those inside it."""
+    known: set[str] = set()
+    for name, field in model.model_fields.items():
+        known.add(name)
+        for part in _models_in(field.annotation):
+            known |= _known_keys(part)
+    return known
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
