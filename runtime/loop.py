@@ -42,8 +42,10 @@ class Source(Protocol):
         """Nothing more will ever come."""
         ...
 
-    def claim(self, max_frames: int, timeout_s: float) -> Batch | Lost | None:
+    def claim(self, max_frames: int, timeout_s: float, *, fill_s: float) -> Batch | Lost | None:
         """The next frames that lie side by side in the ring, or what was lost; None when none came in time.
+
+        `timeout_s` is the longest wait for the first frame, `fill_s` the longest for more once there is one.
 
         Raises:
             CameraError: The camera is gone for good.
@@ -154,7 +156,7 @@ class Loop:
                 if not asked and stopped():
                     asked = True
                     self._source.stop()
-                self._turn(self._source.claim(self._settings.batch, 0.0 if self._flights else IDLE_S))
+                self._turn(self._next(0.0 if self._flights else IDLE_S))
             self._land()
         except EngineError as error:
             self._abandon("engine_failed", str(error))
@@ -165,6 +167,9 @@ class Loop:
             self._end("failed", str(error))
             raise
         return self._end("stopped" if asked else "finished", "")
+
+    def _next(self, timeout_s: float) -> Batch | Lost | None:
+        return self._source.claim(self._settings.batch, timeout_s, fill_s=self._settings.deadline_s)
 
     def _turn(self, event: Batch | Lost | None) -> None:
         """Put what came on its way, and move what was already on its way by one stage."""
@@ -265,7 +270,7 @@ class Loop:
             flight.batch.release()
         self._source.stop()
         while not self._source.ended:
-            event = self._source.claim(self._settings.batch, IDLE_S)
+            event = self._next(IDLE_S)
             if isinstance(event, Lost):
                 self._miss_lost(event)
             elif event is not None:

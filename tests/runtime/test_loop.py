@@ -38,7 +38,7 @@ class ScriptedSource:
     def stop(self) -> None:
         self.stopped = True
 
-    def claim(self, max_frames: int, timeout_s: float) -> Batch | Lost | None:
+    def claim(self, max_frames: int, timeout_s: float, *, fill_s: float) -> Batch | Lost | None:
         event = self._script.popleft()
         if event is None:
             return None
