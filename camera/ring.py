@@ -72,9 +72,11 @@ class WriterGone:
 
     Attributes:
         frames_lost: Frames that the writer had grabbed and that never came out of the ring.
+        fault: Why it stopped; empty if it came to an orderly end.
     """
 
     frames_lost: int
+    fault: str
 
 
 class RingReader:
@@ -122,9 +124,18 @@ class RingReader:
         """Ask the writer for no more frames; what lies in the ring can still be claimed."""
         self._memory.stop = True
 
+    @property
+    def pending(self) -> bool:
+        """Whether `take` would give something now."""
+        return bool(self._events) or self.wait(0.0)
+
+    def fileno(self) -> int:
+        """Becomes readable when the writer has put something in."""
+        return self._handles.filled_out
+
     def wait(self, timeout_s: float) -> bool:
-        """Sleep until an event lies ready, at most `timeout_s` (which is rounded up to a millisecond)."""
-        return bool(self._events) or bool(self._poll.poll(math.ceil(max(timeout_s, 0.0) * 1e3)))
+        """Sleep until the writer has put more in, at most `timeout_s` (rounded up to a millisecond)."""
+        return bool(self._poll.poll(math.ceil(max(timeout_s, 0.0) * 1e3)))
 
     def ready(self, max_frames: int) -> tuple[int, bool]:
         """How many frames `take` would give now, and whether waiting could not make them more."""
@@ -164,7 +175,7 @@ class RingReader:
             lambda: self._release(first, stop),
         )
 
-    def writer_gone(self) -> None:
+    def writer_gone(self, fault: str) -> None:
         """Take over from a writer that is dead: keep what it put in, and free what it held for the next one.
 
         To be called only when the writer's process has ended. A `WriterGone` follows its last event.
@@ -176,7 +187,7 @@ class RingReader:
         if delivered is None:
             delivered = self._memory.first_index
         lost = grabbed - delivered if grabbed is not None and delivered is not None else 0
-        self._events.append(WriterGone(lost))
+        self._events.append(WriterGone(lost, fault))
         self._ledger = Ledger(self._camera)
         self._sequence = 0
         self._memory.clear()
