@@ -27,7 +27,7 @@ def make_augmentation(settings: Augmentation) -> v2.Transform:
         steps.append(v2.RandomVerticalFlip())
     if settings.move_probability and (settings.rotate_deg or settings.shift_ratio):
         move = v2.RandomAffine(
-            degrees=settings.rotate_deg,
+            degrees=(-settings.rotate_deg, settings.rotate_deg),
             translate=(settings.shift_ratio, settings.shift_ratio),
             interpolation=v2.InterpolationMode.BILINEAR,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 from dataclasses import dataclass
@@ -44,9 +43,7 @@ def fresh_progress() -> Progress:
     return Progress(0, 0.0, None, 0, {}, [])
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimiser: Optimizer, schedule: Schedule, progress: Progress
-) -> None:
+def save_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer, schedule: Schedule, progress: Progress) -> None:
     """Write the state; a crash in between leaves the older checkpoint.
 
     The batches of an epoch are drawn from generators seeded by the recipe's seed and the epoch's number, so the sampler
@@ -64,7 +61,7 @@ def save_checkpoint(
     }
     draft = path.with_name(f".{path.name}")
     torch.save(state, draft)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimiser: Optimizer, schedule: Schedule) -> Progress:

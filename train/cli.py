@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from train.recipe import Recipe
     from train.tasks.base import Task
 
-app = typer.Typer(
-    help="Train the models of a task by a recipe.", no_args_is_help=True, pretty_exceptions_enable=False
-)
+app = typer.Typer(help="Train the models of a task by a recipe.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 _LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning-fabric", "numpy")
 
@@ -36,18 +34,12 @@ Data = Annotated[
     typer.Option(help="synthetic, severstal=FOLDER or tiles=FOLDER.", show_default="the recipe's"),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/TASK-VARIANT-TIME")]
-Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the run in this folder, from its last whole epoch.")
-]
+Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this folder, from its last whole epoch.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="KEY=VALUE, changes the recipe, such as phases.0.epochs=3; may be given again."
-    ),
+    typer.Option("--set", help="KEY=VALUE, changes the recipe, such as phases.0.epochs=3; may be given again."),
 ]
-EncoderWeights = Annotated[
-    str | None, typer.Option(help="FILE, imagenet or none.", show_default="the recipe's")
-]
+EncoderWeights = Annotated[str | None, typer.Option(help="FILE, imagenet or none.", show_default="the recipe's")]
 Weights = Annotated[Path | None, typer.Option(help="Fine-tune from a run's safetensors.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for whatever is there.")]
 Devices = Annotated[int, typer.Option(min=1, help="How many of them; each is a process.")]
@@ -72,7 +64,7 @@ def _add(task: str, summary: str) -> None:
         devices: Devices = 1,
         precision: Precision = "32-true",
         cache: Cache = Path("runs/cache"),
-        json: Json = False,  # noqa: FBT002  Typer reads the default
+        json: Json = False,
     ) -> None:
         chosen = lambda: _choose_recipe(task, variant, recipe, data, overrides or [], encoder_weights)  # noqa: E731
         _guard(lambda: _train(chosen, out, resume, weights, device, devices, precision, cache, as_json=json))
@@ -88,11 +80,11 @@ _add("strip-segmenter", "Train the strip's segmenter: which class, at each pixel
 def _guard(job: Callable[[], None]) -> None:
     """Run, and turn the errors that a person can act on into one line and exit code 1."""
     from train.datasets import DataError
-    from train.fit import TrainingStopped
+    from train.fit import TrainingError
 
     try:
         job()
-    except (ConfigError, DataError, TrainingStopped) as error:
+    except (ConfigError, DataError, TrainingError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -120,9 +112,7 @@ def _choose_recipe(
         changes.append(f"model.encoder_weights='{encoder_weights}'")
     recipe = load_recipe(path or RECIPES / names[variant], changes)
     if recipe.task != task:
-        raise ConfigError(
-            f"recipe {path}: task is {recipe.task!r}, expected {task!r}. Use 'train {recipe.task}'."
-        )
+        raise ConfigError(f"recipe {path}: task is {recipe.task!r}, expected {task!r}. Use 'train {recipe.task}'.")
     return recipe
 
 
@@ -164,9 +154,7 @@ def _train(
         if fabric.global_rank == 0:
             folder.create(recipe, record)
     with Bar(recipe.task) as bar:
-        record, progress = fit(
-            task, recipe, fabric, folder, record, model, resume=resume is not None, report=bar
-        )
+        record, progress = fit(task, recipe, fabric, folder, record, model, resume=resume is not None, report=bar)
     if fabric.global_rank == 0:
         best = "  ".join(f"{key} {value:.4g}" for key, value in record.best.items())
         typer.echo(f"run {folder.path}: best epoch {record.best_epoch}: {best}", err=True)
@@ -188,9 +176,7 @@ def _new_record(
     from train.run_folder import RunRecord, git_commit
 
     origin = (
-        {}
-        if weights is None
-        else {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+        {} if weights is None else {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     )
     return RunRecord(
         task=recipe.task,

@@ -40,7 +40,7 @@ def encoder_state(
             from segmentation_models_pytorch.encoders import get_encoder
 
             return get_encoder(smp_name, weights="imagenet").state_dict()
-    except Exception as error:  # noqa: BLE001  the libraries raise whatever their HTTP client raises
+    except Exception as error:
         raise ConfigError(
             f"encoder weights 'imagenet': the download of {timm_name or smp_name} failed "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}), expected a "
@@ -68,9 +68,7 @@ def load_encoder(
     fitting = {
         name: tensor
         for name, tensor in state.items()
-        if name in wanted
-        and wanted[name].shape == tensor.shape
-        and not name.startswith(ignore_prefix or "\0")
+        if name in wanted and wanted[name].shape == tensor.shape and not name.startswith(ignore_prefix or "\0")
     }
     missing = [name for name in wanted if name not in fitting and not name.startswith(ignore_prefix or "\0")]
     if missing:
@@ -90,14 +88,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch and safetensors raise many kinds for a bad file
+    except Exception as error:
         raise ConfigError(
             f"encoder weights {path}: {type(error).__name__}: {error}, expected a safetensors file or a state dict. "
             "Check the path."
         ) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not (isinstance(state, dict) and all(isinstance(each, Tensor) for each in state.values())):
-        raise ConfigError(
-            f"encoder weights {path}: found {type(state).__name__}, expected a state dict of tensors."
-        )
+        raise ConfigError(f"encoder weights {path}: found {type(state).__name__}, expected a state dict of tensors.")
     return state

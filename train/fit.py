@@ -17,14 +17,13 @@ from train.run_folder import CHECKPOINT_FILE, RunFolder, RunRecord
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch.optim import Optimizer
 
     from train.progress import Report
-    from train.recipe import Phase, Recipe
+    from train.recipe import Recipe
     from train.tasks.base import Task
 
 
-class TrainingStopped(RuntimeError):
+class TrainingError(RuntimeError):
     """The loss is no longer a number; the checkpoint of the last whole epoch stays."""
 
 
@@ -57,24 +56,23 @@ def fit(
         The record and the progress at the end.
 
     Raises:
-        TrainingStopped: A loss is not finite; the text names the pieces of that batch.
+        TrainingError: A loss is not finite; the text names the pieces of that batch.
         ConfigError: The checkpoint cannot be resumed.
     """
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
+    model = model.to(memory_format=torch.channels_last)
     optimiser = make_optimiser(model, recipe.optimiser)
     world, rank = fabric.world_size, fabric.global_rank
     steps = sum(phase.epochs * task.steps(phase, world) for phase in recipe.phases)
     schedule = make_schedule(optimiser, recipe.schedule, recipe.optimiser.learning_rate, steps)
     checkpoint = folder.path / CHECKPOINT_FILE
-    progress = load_checkpoint(checkpoint, model, optimiser, schedule) if resume else fresh_progress()
     shared, stepper = fabric.setup(model, optimiser)
+    # After the setup, so that the optimiser's state lands on the model's device.
+    progress = load_checkpoint(checkpoint, model, optimiser, schedule) if resume else fresh_progress()
 
-    report.start(
-        steps, sum(task.steps(recipe.phase_of(epoch)[1], world) for epoch in range(progress.epochs_done))
-    )
+    report.start(steps, sum(task.steps(recipe.phase_of(epoch)[1], world) for epoch in range(progress.epochs_done)))
     for epoch in range(progress.epochs_done, recipe.epochs):
         began_s = clock_s()
-        number, phase = recipe.phase_of(epoch)
+        number, _ = recipe.phase_of(epoch)
         loss = _learn_epoch(task, recipe, fabric, shared, stepper, schedule, epoch, report)
         row = {
             "epoch": epoch + 1,
@@ -86,7 +84,7 @@ def fit(
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             # One process validates, and the others learn of it, so that all schedules move alike.
             if rank == 0:
-                figures = _validate(task, fabric, shared, model)
+                figures = _validate(task, fabric, model)
             figures = fabric.broadcast(figures)
             if task.select in figures:
                 schedule.after_validation(figures[task.select])
@@ -94,9 +92,7 @@ def fit(
         progress.train_s += clock_s() - began_s
         progress.history.append(row | figures | {"epoch_s": clock_s() - began_s})
         if rank == 0:
-            record = _keep(
-                task, folder, record, model, figures, progress, finished=epoch + 1 == recipe.epochs
-            )
+            record = _keep(task, folder, record, model, figures, progress, finished=epoch + 1 == recipe.epochs)
             save_checkpoint(checkpoint, model, optimiser, schedule, progress)
             report.epoch(progress.history[-1], best=progress.best_epoch == epoch + 1)
         fabric.barrier()
@@ -133,7 +129,7 @@ def _learn_epoch(
         loss: Tensor = task.loss(phase, model(moved.frames), moved)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingStopped(
+            raise TrainingError(
                 f"training: epoch {epoch + 1}, step {len(losses) + 1}: the loss is {value}, expected a number. The "
                 f"batch was {', '.join(batch.names)}. Look at these pictures, lower optimiser.learning_rate, or set "
                 "optimiser.clip_norm; --resume goes on from the last whole epoch."
@@ -149,7 +145,7 @@ def _learn_epoch(
     return sum(losses) / len(losses)
 
 
-def _validate(task: Task, fabric: Fabric, shared: Any, model: nn.Module) -> dict[str, float]:
+def _validate(task: Task, fabric: Fabric, model: nn.Module) -> dict[str, float]:
     """The task's figures, in the training's precision, without the other processes."""
     model.eval()
     with torch.inference_mode(), fabric.autocast():

@@ -23,16 +23,14 @@ class BceDice(nn.Module):
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Loss of logits (N, C, H, W) float32 against truth (N, C, H, W) 0 or 1."""
-        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) + self.dice(
-            logits, truth
-        )
+        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) + self.dice(logits, truth)
 
 
 def tversky(alpha: float) -> nn.Module:
     """Equation 3 as a loss, 1 - TP / (TP + alpha * FN + (1 - alpha) * FP), of the batch, averaged over the classes.
 
-    With alpha = 0.3 a false positive costs more than twice a false negative, which is what the paper is after. smp calls
-    the weight of false positives alpha and that of false negatives beta.
+    With alpha = 0.3 a false positive costs more than twice a false negative, which is what the paper is after. smp
+    calls the weight of false positives alpha and that of false negatives beta.
     """
     return TverskyLoss("multilabel", from_logits=True, smooth=1.0, alpha=1.0 - alpha, beta=alpha)
 

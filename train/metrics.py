@@ -21,6 +21,10 @@ class CompetitionDice(Metric):
     """
 
     full_state_update = False
+    total: Tensor
+    pairs: Tensor
+    defective_total: Tensor
+    defective_pairs: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,9 +57,7 @@ class PooledIou:
 
     def __init__(self, class_names: tuple[str, ...], device: torch.device) -> None:
         self._names = ("background", *class_names)
-        self._jaccard = MulticlassJaccardIndex(len(self._names), average="none", validate_args=False).to(
-            device
-        )
+        self._jaccard = MulticlassJaccardIndex(len(self._names), average="none", validate_args=False).to(device)
 
     def update(self, probability: Tensor, truth: Tensor) -> None:
         """Count probabilities (N, C, H, W) against truth (N, C, H, W) bool."""

@@ -20,7 +20,6 @@ from typing import Any, Literal, NamedTuple
 
 import segmentation_models_pytorch as smp
 import timm
-import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
@@ -135,7 +134,9 @@ class ShortUnet(nn.Module):
         self.decoder = UnetDecoder(skips, decoder_channels, n_blocks=len(decoder_channels))
         self.segmentation_head = SegmentationHead(decoder_channels[-1], out_channels, kernel_size=1)
         # Defects are about a hundredth of the pixels; a head that says so at once saves the first epochs.
-        nn.init.constant_(self.segmentation_head[0].bias, _RARE_LOGIT)
+        for name, parameter in self.segmentation_head.named_parameters():
+            if name.endswith("bias"):
+                nn.init.constant_(parameter, _RARE_LOGIT)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, h, w) to (N, out_channels, h / 2, w / 2)."""
@@ -145,9 +146,7 @@ class ShortUnet(nn.Module):
 def _paper_gate(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
     def build_gate(classes: int, weights: EncoderWeights) -> nn.Module:
         if classes != 1:
-            raise ConfigError(
-                f"gate {name}: {classes} outputs were asked for, expected 1. Train a segmenter instead."
-            )
+            raise ConfigError(f"gate {name}: {classes} outputs were asked for, expected 1. Train a segmenter instead.")
         network = timm.create_model(name, num_classes=1, in_chans=3)
         if state := encoder_state(weights, timm_name=name):
             load_encoder(network, state, ignore_prefix="fc.", source=weights)
@@ -237,9 +236,7 @@ def find_blueprint(role: Role, architecture: str) -> Blueprint:
         ) from None
 
 
-def build(
-    role: Role, architecture: str, *, classes: int = 1, encoder_weights: EncoderWeights = "none"
-) -> nn.Module:
+def build(role: Role, architecture: str, *, classes: int = 1, encoder_weights: EncoderWeights = "none") -> nn.Module:
     """A fresh network in float32 on the CPU.
 
     Args:
@@ -289,9 +286,7 @@ def fine_tune_from(model: nn.Module, path: Path) -> tuple[str, ...]:
         ConfigError: The file is unreadable, or is of another architecture.
     """
     found, own = load_weights(path), model.state_dict()
-    fitting = {
-        name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape
-    }
+    fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
     fresh = tuple(name for name in own if name not in fitting)
     if len(fresh) > 0.1 * len(own):
         raise ConfigError(

@@ -92,14 +92,10 @@ _OPTIMISERS: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(
 
 def make_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
     """The recipe's optimiser over all weights."""
-    return _OPTIMISERS[settings.kind](
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    return _OPTIMISERS[settings.kind](model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def make_schedule(
-    optimiser: Optimizer, settings: Plateau | OneCycle, learning_rate: float, steps: int
-) -> Schedule:
+def make_schedule(optimiser: Optimizer, settings: Plateau | OneCycle, learning_rate: float, steps: int) -> Schedule:
     """The recipe's schedule.
 
     Args:

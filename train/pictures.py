@@ -34,9 +34,7 @@ def side_by_side(pixels: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) 
     for planes in masks:
         shown = torch.from_numpy(np.array(planes))
         colours = [COLOURS[number % len(COLOURS)] for number in range(len(shown))]
-        views.append(
-            draw_segmentation_masks(plain, shown, alpha=0.45, colors=list(colours)) if shown.any() else plain
-        )
+        views.append(draw_segmentation_masks(plain, shown, alpha=0.45, colors=list(colours)) if shown.any() else plain)
     axis = 1 if pixels.shape[1] > pixels.shape[0] else 2
     shape = list(plain.shape)
     shape[axis] = _GAP_PX

@@ -84,6 +84,4 @@ class Bar:
     def epoch(self, row: dict[str, float], *, best: bool) -> None:
         """Print the epoch's figures above the bar."""
         shown = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key not in ("epoch", "phase"))
-        self._console.print(
-            f"epoch {row['epoch']:.0f}  {shown}{'  [green]best[/]' if best else ''}", highlight=False
-        )
+        self._console.print(f"epoch {row['epoch']:.0f}  {shown}{'  [green]best[/]' if best else ''}", highlight=False)

@@ -30,31 +30,31 @@ class ModelChoice(Strict):
     """Which network is trained; its role is the task's."""
 
     architecture: str
-    encoder_weights: str = Field("none", description="none, imagenet, or a file")
+    encoder_weights: str = Field(default="none", description="none, imagenet, or a file")
 
 
 class Optimiser(Strict):
     """How weights move."""
 
     kind: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of all gradients together")
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of all gradients together")
 
 
 class Plateau(Strict):
     """The learning rate falls when the validation figure has not improved for `patience` epochs."""
 
     kind: Literal["plateau"] = "plateau"
-    factor: float = Field(0.5, gt=0, lt=1)
-    patience: int = Field(3, ge=1)
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    patience: int = Field(default=3, ge=1)
 
 
 class OneCycle(Strict):
     """The learning rate rises over the first `warm_up` of all steps, then falls along a cosine to nearly nothing."""
 
     kind: Literal["one_cycle"] = "one_cycle"
-    warm_up: float = Field(0.15, gt=0, lt=1)
+    warm_up: float = Field(default=0.15, gt=0, lt=1)
 
 
 class Augmentation(Strict):
@@ -62,13 +62,11 @@ class Augmentation(Strict):
 
     flip_horizontal: bool = True
     flip_vertical: bool = True
-    move_probability: float = Field(
-        0.3, ge=0, le=1, description="share of crops that are rotated and shifted"
-    )
-    rotate_deg: float = Field(5.0, ge=0, le=180)
-    shift_ratio: float = Field(0.05, ge=0, le=1, description="of the crop's size")
-    brightness: float = Field(0.2, ge=0, lt=1)
-    contrast: float = Field(0.2, ge=0, lt=1)
+    move_probability: float = Field(default=0.3, ge=0, le=1, description="share of crops that are rotated and shifted")
+    rotate_deg: float = Field(default=5.0, ge=0, le=180)
+    shift_ratio: float = Field(default=0.05, ge=0, le=1, description="of the crop's size")
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    contrast: float = Field(default=0.2, ge=0, lt=1)
 
 
 class Phase(Strict):
@@ -83,7 +81,7 @@ class Phase(Strict):
     loss: str
     batch: int = Field(ge=1)
     crops: tuple[tuple[int, int], ...] = ()
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
 
 
 class Recipe(Strict):
@@ -98,19 +96,19 @@ class Recipe(Strict):
 
     task: str
     variant: Literal["paper", "compact"]
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     model: ModelChoice
     data: dict[str, Any]
     optimiser: Optimiser = Optimiser()
-    schedule: Plateau | OneCycle = Field(Plateau(), discriminator="kind")
+    schedule: Plateau | OneCycle = Field(default=Plateau(), discriminator="kind")
     augmentation: Augmentation = Augmentation()
     settings: dict[str, Any] = Field(default_factory=dict)
     phases: tuple[Phase, ...] = Field(min_length=1)
-    validate_every: int = Field(1, ge=1)
+    validate_every: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _data_has_a_kind(self) -> Recipe:
-        if not isinstance(self.data.get("kind"), str):
+        if str(self.data.get("kind", "")) == "":
             raise ValueError("data.kind is missing, expected the name of a dataset")
         return self
 
@@ -195,18 +193,14 @@ def _apply(table: dict[str, Any], override: str) -> None:
         _item(place, last, override)
         place[int(last)] = value
     else:
-        raise ConfigError(
-            f"--set {override!r}: {'.'.join(path)} is a value, expected a table. Correct the key."
-        )
+        raise ConfigError(f"--set {override!r}: {'.'.join(path)} is a value, expected a table. Correct the key.")
 
 
 def _item(place: Any, part: str, override: str) -> Any:
     if not isinstance(place, list):
         raise ConfigError(f"--set {override!r}: {part!r} lies in no table. Correct the key.")
     if not part.isdigit() or int(part) >= len(place):
-        raise ConfigError(
-            f"--set {override!r}: {part!r} is no entry of a list of {len(place)}, counted from 0."
-        )
+        raise ConfigError(f"--set {override!r}: {part!r} is no entry of a list of {len(place)}, counted from 0.")
     return place[int(part)]
 
 
@@ -216,14 +210,8 @@ def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]
     for part in location:
         if isinstance(part, int):
             continue
-        inner = [
-            _models_in(each.model_fields[part].annotation) for each in models if part in each.model_fields
-        ]
-        tagged = [
-            each
-            for each in models
-            if "kind" in each.model_fields and each.model_fields["kind"].default == part
-        ]
+        inner = [_models_in(each.model_fields[part].annotation) for each in models if part in each.model_fields]
+        tagged = [each for each in models if "kind" in each.model_fields and each.model_fields["kind"].default == part]
         models = [found for group in inner for found in group] or tagged or models
     return sorted({key for each in models for key in each.model_fields})
 

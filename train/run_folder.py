@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ class RunRecord(BaseModel):
     epochs_done: int = 0
     train_s: float = 0.0
     best_epoch: int = 0
-    best: dict[str, float] = {}  # noqa: RUF012  pydantic copies it
+    best: dict[str, float] = {}
     finished: bool = False
 
 
@@ -178,9 +177,7 @@ class RunFolder:
             self._write(RECIPE_FILE, recipe.model_dump_json(indent=2) + "\n")
             self.save_record(record)
         except OSError as error:
-            raise ConfigError(
-                f"run {self.path}: {error.strerror}, expected a writable folder. Set --out."
-            ) from error
+            raise ConfigError(f"run {self.path}: {error.strerror}, expected a writable folder. Set --out.") from error
 
     def save_record(self, record: RunRecord) -> None:
         """Write `run.json`."""
@@ -194,7 +191,7 @@ class RunFolder:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows({key: f"{value:.7g}" for key, value in row.items()} for row in history)
-        os.replace(draft, self.path / METRICS_FILE)
+        draft.replace(self.path / METRICS_FILE)
         _draw_curves(history, self.path / CURVES_FILE)
 
     def save_weights(self, name: Literal["best", "last"], model: nn.Module) -> None:
@@ -204,7 +201,7 @@ class RunFolder:
         state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
         draft = self.path / f".{name}.safetensors"
         save_file(state, draft)
-        os.replace(draft, self.path / f"{name}.safetensors")
+        draft.replace(self.path / f"{name}.safetensors")
 
     def save_examples(self, pictures: Iterable[tuple[str, NDArray[np.uint8]]]) -> None:
         """Write pictures in place of the ones there."""
@@ -220,13 +217,13 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         draft = self.path / f".{name}"
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, self.path / name)
+        draft.replace(self.path / name)
 
 
 def git_commit(folder: Path) -> str:
     """The commit that a folder's working tree stands on, `-dirty` where tracked files differ, or `unknown`."""
     try:
-        found = subprocess.run(  # noqa: S603
+        found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],  # noqa: S607
             cwd=folder,
             capture_output=True,
@@ -251,9 +248,7 @@ def _draw_curves(history: Sequence[Row], path: Path) -> None:
         values = np.array([value for _, value in points])
         if key in ("train_loss", "loss"):
             above.plot(*zip(*points, strict=True), marker=".", label=key)
-        elif (
-            key not in ("epoch", "phase", "learning_rate", "epoch_s") and values.size and values.max() <= 1.0
-        ):
+        elif key not in ("epoch", "phase", "learning_rate", "epoch_s") and values.size and values.max() <= 1.0:
             below.plot(*zip(*points, strict=True), marker=".", label=key)
     above.set_ylabel("loss")
     below.set_ylabel("validation")
@@ -264,7 +259,7 @@ def _draw_curves(history: Sequence[Row], path: Path) -> None:
             axes.legend(fontsize="small", ncols=2)
     draft = path.with_name(f".{path.name}")
     figure.savefig(draft, dpi=110, format="png")
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def to_json(record: RunRecord, folder: Path, history: Sequence[Row]) -> str:

@@ -114,9 +114,7 @@ def balanced_crops(
     present = dataset.present[np.asarray(indices)]
     classes = [plane for plane in range(present.shape[1]) if present[:, plane].any()]
     if not classes:
-        raise DataError(
-            f"training part: found {len(indices)} pictures and no defect in any, expected some of each."
-        )
+        raise DataError(f"training part: found {len(indices)} pictures and no defect in any, expected some of each.")
     share = 1.0 / (len(classes) + 1) if none_share is None else none_share
     shares = np.array([share] + [(1.0 - share) / len(classes)] * len(classes))
     owed = rng.random(len(shares)) * 1e-6  # ties fall in another order each epoch
@@ -142,9 +140,7 @@ def _crop_with(sample: Sample, plane: int, size: tuple[int, int], rng: np.random
     height, width = sample.pixels.shape
     truth = np.flatnonzero(sample.masks[plane])
     if not truth.size:
-        raise DataError(
-            f"{sample.name}: found no pixel of class {plane + 1}, expected some. Correct its mask."
-        )
+        raise DataError(f"{sample.name}: found no pixel of class {plane + 1}, expected some. Correct its mask.")
     row, col = divmod(int(truth[rng.integers(truth.size)]), width)
     top = int(rng.integers(max(0, row - size[0] + 1), row + 1))
     left = int(rng.integers(max(0, col - size[1] + 1), col + 1))

@@ -27,19 +27,15 @@ class MagneticTilesSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(
-        description="folder with MT_Free, MT_Blowhole, MT_Break, MT_Crack, MT_Fray and MT_Uneven"
-    )
-    validation_ratio: float = Field(0.0, ge=0, lt=1, description="taken from the training part, by class")
-    test_ratio: float = Field(0.2, ge=0, lt=1)
+    path: Path = Field(description="folder with MT_Free, MT_Blowhole, MT_Break, MT_Crack, MT_Fray and MT_Uneven")
+    validation_ratio: float = Field(default=0.0, ge=0, lt=1, description="taken from the training part, by class")
+    test_ratio: float = Field(default=0.2, ge=0, lt=1)
 
 
 class MagneticTiles:
     """Tiles of many sizes, each with at most one kind of defect."""
 
-    def __init__(
-        self, pictures: list[tuple[Path, int | None]], settings: MagneticTilesSettings, digest: str
-    ) -> None:
+    def __init__(self, pictures: list[tuple[Path, int | None]], settings: MagneticTilesSettings, digest: str) -> None:
         self._pictures = pictures
         self._digest = digest
         self._present = np.zeros((len(pictures), len(_CLASS_NAMES)), np.bool_)
@@ -97,28 +93,18 @@ def open_magnetic_tiles(settings: MagneticTilesSettings, cache: Path) -> Magneti
     for name, plane in _FOLDERS.items():
         tiles = sorted((settings.path / name).glob("*.jpg"))
         if not tiles:
-            raise DataError(
-                f"magnetic tiles {settings.path / name}: found no JPG, expected tiles. Check --data."
-            )
+            raise DataError(f"magnetic tiles {settings.path / name}: found no JPG, expected tiles. Check --data.")
         for tile in tiles:
             if _NAME.fullmatch(tile.stem) is None:
-                raise DataError(
-                    f"magnetic tiles: {tile}: expected a name like exp1_num_108719.jpg. Rename it."
-                )
+                raise DataError(f"magnetic tiles: {tile}: expected a name like exp1_num_108719.jpg. Rename it.")
             if plane is not None and not tile.with_suffix(".png").is_file():
-                raise DataError(
-                    f"magnetic tiles: {tile}: found no mask {tile.stem}.png beside it, expected one."
-                )
+                raise DataError(f"magnetic tiles: {tile}: found no mask {tile.stem}.png beside it, expected one.")
         pictures += [(tile, plane) for tile in tiles]
     masks = [tile.with_suffix(".png") for tile, plane in pictures if plane is not None]
-    return MagneticTiles(
-        pictures, settings, digest_files([*(tile for tile, _ in pictures), *masks], settings.path)
-    )
+    return MagneticTiles(pictures, settings, digest_files([*(tile for tile, _ in pictures), *masks], settings.path))
 
 
-def _split(
-    pictures: list[tuple[Path, int | None]], settings: MagneticTilesSettings
-) -> dict[Split, Sequence[int]]:
+def _split(pictures: list[tuple[Path, int | None]], settings: MagneticTilesSettings) -> dict[Split, Sequence[int]]:
     """Exact shares within each class, by the hash of the tile's number; a tile taken twice stays on one side."""
     parts: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
     for plane in _FOLDERS.values():

@@ -29,10 +29,10 @@ class SeverstalSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path = Field(description="folder with train.csv and train_images")
-    height_px: int = Field(256, ge=32)
-    width_px: int = Field(1600, ge=32)
-    validation_ratio: float = Field(0.1, ge=0, lt=1)
-    test_ratio: float = Field(0.1, ge=0, lt=1)
+    height_px: int = Field(default=256, ge=32)
+    width_px: int = Field(default=1600, ge=32)
+    validation_ratio: float = Field(default=0.1, ge=0, lt=1)
+    test_ratio: float = Field(default=0.1, ge=0, lt=1)
 
 
 class Severstal:
@@ -49,9 +49,7 @@ class Severstal:
         self._present = np.array(
             [[class_id in runs.get(path.name, {}) for class_id in range(1, 5)] for path in pictures], np.bool_
         )
-        self._split = split_by_rank(
-            [path.stem for path in pictures], settings.validation_ratio, settings.test_ratio
-        )
+        self._split = split_by_rank([path.stem for path in pictures], settings.validation_ratio, settings.test_ratio)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -98,16 +96,12 @@ def open_severstal(settings: SeverstalSettings, cache: Path) -> Severstal:  # no
     except CameraError as error:
         raise DataError(f"severstal: {error}") from error
     if not pictures:
-        raise DataError(
-            f"severstal {settings.path / 'train_images'}: found no pictures, expected JPGs. Check --data."
-        )
+        raise DataError(f"severstal {settings.path / 'train_images'}: found no pictures, expected JPGs. Check --data.")
     runs = _read_table(table, {path.name for path in pictures}, (settings.height_px, settings.width_px))
     return Severstal(settings, pictures, runs, digest_files([table, *pictures], settings.path))
 
 
-def split_by_rank(
-    names: Sequence[str], validation_ratio: float, test_ratio: float
-) -> dict[Split, Sequence[int]]:
+def split_by_rank(names: Sequence[str], validation_ratio: float, test_ratio: float) -> dict[Split, Sequence[int]]:
     """Split by a hash of each name: the shares are exact, and the order of the folder plays no part.
 
     >>> {part: len(found) for part, found in split_by_rank([str(n) for n in range(13)], 0.0, 4 / 13).items()}
@@ -152,9 +146,7 @@ def _read_row(row: list[str], where: str, known: set[str], shape: tuple[int, int
         raise DataError(f"{where}: found {len(row)} fields, expected {len(_COLUMNS)}. Correct the row.")
     picture, class_id, text = row
     if picture not in known:
-        raise DataError(
-            f"{where}: no picture {picture!r} in train_images, expected one. Fetch it, or drop the row."
-        )
+        raise DataError(f"{where}: no picture {picture!r} in train_images, expected one. Fetch it, or drop the row.")
     if class_id not in {"1", "2", "3", "4"}:
         raise DataError(f"{where}: unknown class {class_id!r}, expected 1 to 4. Correct the row.")
     try:
@@ -162,7 +154,5 @@ def _read_row(row: list[str], where: str, known: set[str], shape: tuple[int, int
     except ValueError as error:
         raise DataError(f"{where}: {picture}, class {class_id}: {error}") from error
     if not decoded.any():
-        raise DataError(
-            f"{where}: {picture}, class {class_id}: found no pixels, expected some. Drop the row."
-        )
+        raise DataError(f"{where}: {picture}, class {class_id}: found no pixels, expected some. Drop the row.")
     return picture, int(class_id), text

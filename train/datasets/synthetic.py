@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,16 +27,16 @@ class SyntheticSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    first_seed: int = Field(1000, ge=0, description="seed of the first training strip; the others follow")
-    train_strips: int = Field(60, ge=1)
-    validation_strips: int = Field(8, ge=1, description="seeds right behind the training strips")
-    test_strips: int = Field(0, ge=0, description="seeds right behind the validation strips")
-    frames_per_strip: int = Field(50, ge=1)
-    frame_step: int = Field(3, ge=1, description="frames from one that is used to the next, for variety")
-    height_px: int = Field(256, ge=64)
-    width_px: int = Field(1600, ge=64)
-    defects_per_frame: float = Field(0.8, ge=0, le=50)
-    look_alikes_per_frame: float = Field(1.5, ge=0, le=50)
+    first_seed: int = Field(default=1000, ge=0, description="seed of the first training strip; the others follow")
+    train_strips: int = Field(default=60, ge=1)
+    validation_strips: int = Field(default=8, ge=1, description="seeds right behind the training strips")
+    test_strips: int = Field(default=0, ge=0, description="seeds right behind the validation strips")
+    frames_per_strip: int = Field(default=50, ge=1)
+    frame_step: int = Field(default=3, ge=1, description="frames from one that is used to the next, for variety")
+    height_px: int = Field(default=256, ge=64)
+    width_px: int = Field(default=1600, ge=64)
+    defects_per_frame: float = Field(default=0.8, ge=0, le=50)
+    look_alikes_per_frame: float = Field(default=1.5, ge=0, le=50)
 
 
 class SyntheticStrips:
@@ -157,7 +156,7 @@ def _render(settings: SyntheticSettings, folder: Path) -> None:
         pixels.flush()
         bits.flush()
         try:
-            os.replace(draft, folder)
+            draft.replace(folder)
         except OSError:
             if not folder.is_dir():  # another run was faster: its frames are the same
                 raise

@@ -72,8 +72,6 @@ class Task(Protocol):
         """Figures on the validation part; empty where the data has none."""
         ...
 
-    def examples(
-        self, model: Callable[[Tensor], Any], device: torch.device
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def examples(self, model: Callable[[Tensor], Any], device: torch.device) -> Iterator[tuple[str, np.ndarray]]:
         """A few pictures by name, (H, W, 3) uint8, with what was found beside what is true."""
         ...

@@ -24,16 +24,16 @@ class GateSettings(Strict):
     """The recipe's table `settings` for a gate."""
 
     min_truth_px: int = Field(
-        1,
+        default=1,
         ge=1,
         description="a picture with fewer truth pixels, but some, is neither defective nor clean: left out",
     )
     none_share: float | None = Field(
-        None, gt=0, lt=1, description="share of clean crops; None is one class's share"
+        default=None, gt=0, lt=1, description="share of clean crops; None is one class's share"
     )
-    min_recall: float = Field(0.99, gt=0, lt=1, description="recall at which the threshold is read")
-    validation_frames: int | None = Field(None, ge=1, description="at most so many, evenly spread")
-    validation_batch: int = Field(8, ge=1)
+    min_recall: float = Field(default=0.99, gt=0, lt=1, description="recall at which the threshold is read")
+    validation_frames: int | None = Field(default=None, ge=1, description="at most so many, evenly spread")
+    validation_batch: int = Field(default=8, ge=1)
 
 
 class StripGate:
@@ -50,9 +50,7 @@ class StripGate:
         self._validation = evenly(dataset.split["validation"], self._settings.validation_frames)
         for number, phase in enumerate(recipe.phases):
             if phase.loss != "bce":
-                raise ConfigError(
-                    f"recipe: phases.{number}.loss is {phase.loss!r}, expected 'bce' for a gate."
-                )
+                raise ConfigError(f"recipe: phases.{number}.loss is {phase.loss!r}, expected 'bce' for a gate.")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -66,9 +64,7 @@ class StripGate:
 
     def build_model(self) -> nn.Module:
         """The recipe's gate."""
-        return build(
-            "gate", self._recipe.model.architecture, encoder_weights=self._recipe.model.encoder_weights
-        )
+        return build("gate", self._recipe.model.architecture, encoder_weights=self._recipe.model.encoder_weights)
 
     def steps(self, phase: Phase, world: int) -> int:
         """Batches an epoch."""
@@ -114,9 +110,7 @@ class StripGate:
                 figures.update(logit[known].sigmoid(), label[known] > 0.5)
         return {"loss": float(torch.stack(losses).mean())} | figures.compute() if losses else {}
 
-    def examples(
-        self, model: Callable[[Tensor], GateOutput], device: torch.device
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def examples(self, model: Callable[[Tensor], GateOutput], device: torch.device) -> Iterator[tuple[str, np.ndarray]]:
         """The validation frames on which the gate errs most."""
         judged: list[tuple[float, str, int]] = []
         for place, batch in enumerate(whole_batches(self._dataset, self._validation, 1)):

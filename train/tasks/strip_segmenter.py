@@ -23,13 +23,13 @@ from train.sampling import Batch, evenly, make_batches, steps_of, whole_batches
 class SegmenterSettings(Strict):
     """The recipe's table `settings` for a segmenter."""
 
-    tversky_alpha: float = Field(0.3, gt=0, lt=1, description="weight of false negatives in equation 3")
+    tversky_alpha: float = Field(default=0.3, gt=0, lt=1, description="weight of false negatives in equation 3")
     none_share: float | None = Field(
-        None, gt=0, lt=1, description="share of clean crops; None is one class's share"
+        default=None, gt=0, lt=1, description="share of clean crops; None is one class's share"
     )
-    select: str = Field("dice", description="the validation figure that chooses the best weights")
-    validation_frames: int | None = Field(None, ge=1, description="at most so many, evenly spread")
-    validation_batch: int = Field(4, ge=1)
+    select: str = Field(default="dice", description="the validation figure that chooses the best weights")
+    validation_frames: int | None = Field(default=None, ge=1, description="at most so many, evenly spread")
+    validation_batch: int = Field(default=4, ge=1)
 
 
 class StripSegmenter:
