@@ -15,11 +15,6 @@ SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """The bundles of a source checkout."""
 
 
-@app.callback()
-def line() -> None:
-    """The line: inspect frames and publish every result."""
-
-
 @app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=1, help="Length of the run at line speed, in seconds.")] = 20.0,
@@ -86,4 +81,4 @@ def inspect(
     Exit code 0 when every image was inspected, 1 when some could not be read or had the wrong size (each is in
     results.jsonl as missed), 2 when nothing could be done.
     """
-    raise NotImplementedError
+

@@ -16,7 +16,7 @@ from runtime.errors import ConfigError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] - Python 3.10 alone has it
 
 
 class Settings(BaseModel):
@@ -30,7 +30,7 @@ class CurveSettings(Settings):
 
     server_secret_key: Path = Field(description="the station's own secret key file")
     client_public_keys: Path | None = Field(
-        None,
+        default=None,
         description="folder of the public keys of those who may subscribe; unset: all who know the station's",
     )
 
@@ -38,14 +38,14 @@ class CurveSettings(Settings):
 class WireSettings(Settings):
     """Where a station publishes."""
 
-    publish: str = Field("tcp://127.0.0.1:5556", description="PUB endpoint to bind; every result, live")
-    replay: str = Field("tcp://127.0.0.1:5557", description="ROUTER endpoint to bind; any range, again")
-    heartbeat_s: float = Field(1.0, gt=0, description="silence after which a heartbeat is sent")
+    publish: str = Field(default="tcp://127.0.0.1:5556", description="PUB endpoint to bind; every result, live")
+    replay: str = Field(default="tcp://127.0.0.1:5557", description="ROUTER endpoint to bind; any range, again")
+    heartbeat_s: float = Field(default=1.0, gt=0, description="silence after which a heartbeat is sent")
     send_queue: int = Field(
-        10_000, ge=1, description="messages held for each slow subscriber; more are left to the replay"
+        default=10_000, ge=1, description="messages held for each slow subscriber; more are left to the replay"
     )
     linger_s: float = Field(
-        2.0, ge=0, description="how long the replay stays open after the run's end, for those who lag behind"
+        default=2.0, ge=0, description="how long the replay stays open after the run's end, for those who lag behind"
     )
     curve: CurveSettings | None = None
 
@@ -57,20 +57,22 @@ class StationConfig(Settings):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="part of every topic: 'name/kind'")
-    run: str = Field("run", min_length=1, description="what is on the line: a coil or a specimen")
+    run: str = Field(default="run", min_length=1, description="what is on the line: a coil or a specimen")
     bundle: Path
     backend: str = "openvino"
-    precision: Literal["fp32", "fp16"] | None = Field(None, description="unset: fp16 where the bundle has it")
-    threads: int | None = Field(None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
-    batch: int = Field(8, ge=1, le=256, description="most frames in a batch")
-    deadline_ms: float = Field(0.0, ge=0, description="longest wait for a batch to fill; 0 takes what is there at once")
-    engine_failures: int = Field(3, ge=1, description="batches failed in a row after which the run ends")
-    mm_per_px: float | None = Field(None, gt=0, le=100, description="scale of the camera's picture")
-    journal: Path = Field(Path("journal.sqlite"), description="every message, before it is published")
-    journal_patience_s: float = Field(
-        10.0, ge=0, description="how long a journal that refuses is tried again before the station gives up"
+    precision: Literal["fp32", "fp16"] | None = Field(default=None, description="unset: fp16 where the bundle has it")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
+    batch: int = Field(default=8, ge=1, le=256, description="most frames in a batch")
+    deadline_ms: float = Field(
+        default=0.0, ge=0, description="longest wait for a batch to fill; 0 takes what is there at once"
     )
-    journal_keep_days: float | None = Field(None, gt=0, description="older messages go; unset: keeps all")
+    engine_failures: int = Field(default=3, ge=1, description="batches failed in a row after which the run ends")
+    mm_per_px: float | None = Field(default=None, gt=0, le=100, description="scale of the camera's picture")
+    journal: Path = Field(default=Path("journal.sqlite"), description="every message, before it is published")
+    journal_patience_s: float = Field(
+        default=10.0, ge=0, description="how long a journal that refuses is tried again before the station gives up"
+    )
+    journal_keep_days: float | None = Field(default=None, gt=0, description="older messages go; unset: keeps all")
     camera: CameraSettings
     ring: RingSettings = RingSettings()
     grabber: GrabberSettings = GrabberSettings()
@@ -146,7 +148,8 @@ def _anchor(station: StationConfig, folder: Path) -> StationConfig:
 
 def explain(error: ValidationError) -> str:
     """The first fault of a validation in one sentence: the key, what was found, what was expected."""
-    first = error.errors(include_url=False)[0]
+    # A key misspelt is both an unknown one and a missing one; the unknown one tells more.
+    first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from camera.grabber import Grabber
-from runtime.backends import open_engine
 from runtime.bundle import Bundle, open_bundle
 from runtime.config import LineConfig, StationConfig, read_config
 from runtime.desk import StationDesk
@@ -34,7 +33,7 @@ from runtime.replay import ReplayServer
 from runtime.sockets import CurveServer
 
 if TYPE_CHECKING:
-    from runtime.pipeline import Pipeline
+    from camera.config import CameraSettings
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +100,19 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         publisher, replay = _open_wire(parts, config, journal, context)
         close_interrupted_run(publisher, journal, config.name)
         desk = StationDesk(publisher, line=line.line, run=config.run, patience_s=config.journal_patience_s)
-        pipeline = parts.enter_context(open_pipeline(config, bundle))
-        grabber = parts.enter_context(Grabber(config.camera, config.ring, config.grabber))
-        pipeline.warm_up((grabber.height_px, grabber.width_px))
+        head = head_of(bundle.spec.task)
         model = identity(bundle, config)
+        answerer = head.answerer(bundle.spec, config.rules, model, config.mm_per_px)
+        height_px, width_px = frame_size(bundle, config.camera)
+        # Engines first: they take seconds to load, and a camera that runs meanwhile would lose frames.
+        engines = EngineSettings(config.batch, IN_FLIGHT, height_px, width_px, config.threads)
+        pipeline = parts.enter_context(head.open_pipeline(bundle, config.backend, engines, config.precision))
+        grabber = parts.enter_context(Grabber(config.camera, ring=config.ring, watch=config.grabber))
+        _check_size(config, (grabber.height_px, grabber.width_px), (height_px, width_px))
         loop = Loop(
             grabber,
             pipeline,
-            head_of(bundle.spec.task).answerer(bundle.spec, config.rules, model, config.mm_per_px),
+            answerer,
             desk,
             LoopSettings(config.batch, config.deadline_ms / 1e3, config.engine_failures),
             lambda envelope: RunStarted(**envelope, model=model, camera=config.camera.name, mm_per_px=config.mm_per_px),
@@ -136,6 +140,33 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         )
         _linger(config.wire.linger_s, desk, ended, stop)
     return 0 if ended.coverage.complete and not ended.coverage.frames_missed else 1
+
+
+def frame_size(bundle: Bundle, camera: CameraSettings) -> tuple[int, int]:
+    """Height and width for which the engines are opened: the graphs' own, or the camera's where they leave it open.
+
+    Raises:
+        ConfigError: Neither says.
+    """
+    for graph in bundle.spec.graphs.values():
+        height, width = graph.input.shape[2:]
+        if isinstance(height, int) and isinstance(width, int):
+            return height, width
+    height, width = camera.height_px, camera.width_px
+    if height is None or width is None:
+        raise ConfigError(
+            f"camera {camera.name}: found no height_px and width_px, expected both, because bundle "
+            f"{bundle.spec.name} takes frames of any size. Set them in the camera's table."
+        )
+    return height, width
+
+
+def _check_size(config: StationConfig, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise ConfigError(
+            f"station {config.name}: camera {config.camera.name} gives frames of {found[0]}x{found[1]}, "
+            f"expected {expected[0]}x{expected[1]}, which the bundle takes. Change the camera's size or the bundle."
+        )
 
 
 def identity(bundle: Bundle, config: StationConfig) -> ModelIdentity:
