@@ -34,12 +34,8 @@ class FolderSettings(NamedSettings):
 
     kind: Literal["folder"] = "folder"
     path: Path = Field(description="the folder")
-    watch: bool = Field(
-        default=False, description="wait for new pictures instead of ending after the last one"
-    )
-    settle_s: float = Field(
-        default=0.3, gt=0, description="a new picture is taken once it has not grown for so long"
-    )
+    watch: bool = Field(default=False, description="wait for new pictures instead of ending after the last one")
+    settle_s: float = Field(default=0.3, gt=0, description="a new picture is taken once it has not grown for so long")
     poll_s: float = Field(default=0.1, gt=0, description="how often a watched folder is looked through")
     height_px: int | None = Field(default=None, ge=1, description="rows; unset: those of the first picture")
     width_px: int | None = Field(default=None, ge=1, description="columns; unset: those of the first picture")
@@ -64,9 +60,7 @@ class OpenCvSettings(NamedSettings):
     path: Path | None = Field(default=None, description="video file")
     url: str | None = Field(default=None, description="stream: rtsp://, http://, tcp://, udp://")
     height_px: int | None = Field(default=None, ge=1, description="expected rows; a device is asked for them")
-    width_px: int | None = Field(
-        default=None, ge=1, description="expected columns; a device is asked for them"
-    )
+    width_px: int | None = Field(default=None, ge=1, description="expected columns; a device is asked for them")
     rate_hz: float | None = Field(default=None, gt=0, description="frames a second to ask a device for")
     fourcc: str | None = Field(
         default=None, pattern=r"^.{4}$", description="pixel format to ask a device for, such as GREY or MJPG"
@@ -84,9 +78,7 @@ class OpenCvSettings(NamedSettings):
         return self
 
 
-CameraSettings = Annotated[
-    SyntheticCameraSettings | FolderSettings | OpenCvSettings, Field(discriminator="kind")
-]
+CameraSettings = Annotated[SyntheticCameraSettings | FolderSettings | OpenCvSettings, Field(discriminator="kind")]
 """The settings of any camera; `kind` says which."""
 
 

@@ -83,9 +83,7 @@ class FolderCamera:
             CameraError: The camera was closed, or the watched folder is gone.
         """
         if self._closed:
-            raise CameraError(
-                f"camera {self._name}: a frame was asked for after close. Open the camera again."
-            )
+            raise CameraError(f"camera {self._name}: a frame was asked for after close. Open the camera again.")
         if not self._paths:
             if self._arrivals is None:
                 return None

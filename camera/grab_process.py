@@ -17,7 +17,6 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
-import importlib
 import json
 import os
 import select
@@ -31,7 +30,7 @@ from typing import Any
 from camera.account import Ledger
 from camera.base import Camera, CameraError, Frame, Lost
 from camera.config import NamedSettings
-from camera.open import Driver, load_camera
+from camera.open import Driver, load_camera, settings_class
 from camera.ring_memory import Policy, RingHandles
 from camera.ring_writer import RingWriter
 
@@ -69,9 +68,7 @@ class GrabProcess:
         self._control.setblocking(False)
         self._send(
             {
-                "module": driver.module,
-                "camera": driver.camera,
-                "settings_class": driver.settings,
+                "driver": [driver.module, driver.camera, driver.settings],
                 "settings": settings.model_dump(mode="json"),
                 "policy": policy.value,
             }
@@ -174,9 +171,9 @@ def _insist(writer: RingWriter, event: Frame | Lost) -> None:
 def _serve(control: socket.socket) -> None:
     """Boot, open, and pump."""
     boot = json.loads(control.recv(_MESSAGE_BYTES))
-    module, name = boot["settings_class"].split(":")
-    settings = getattr(importlib.import_module(module), name).model_validate(boot["settings"])
-    make = load_camera(boot["module"], boot["camera"])
+    driver = Driver(*boot["driver"], is_live=bool, counts=True)  # what the parent knows of it does not matter here
+    settings = settings_class(driver).model_validate(boot["settings"])
+    make = load_camera(driver.module, driver.camera)
     with make(settings.name, settings, clock_ns=time.monotonic_ns, sleep_s=time.sleep) as camera:
         _say(control, {"event": "opened", "height_px": camera.height_px, "width_px": camera.width_px})
         data, descriptors, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 5)

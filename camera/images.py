@@ -97,6 +97,23 @@ def read_grey(path: Path, *, pixels: PixelSettings = DEFAULT_PIXELS) -> NDArray[
     return to_grey(picture, pixels, f"picture {path}")
 
 
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write a grey frame, (H, W) uint8, as PNG.
+
+    Raises:
+        CameraError: The file cannot be written.
+    """
+    import cv2
+
+    _, data = cv2.imencode(".png", pixels)
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise CameraError(
+            f"picture {path}: cannot be written ({error.strerror}), expected a folder with room. Check it."
+        ) from error
+
+
 def to_grey(picture: NDArray[Any], pixels: PixelSettings, who: str) -> NDArray[np.uint8]:
     """Apply the settings to one picture.
 
@@ -131,9 +148,7 @@ def find_images(folder: Path) -> list[Path]:
         CameraError: No such folder.
     """
     if not folder.is_dir():
-        raise CameraError(
-            f"folder {folder}: found no such folder, expected one with pictures. Check the path."
-        )
+        raise CameraError(f"folder {folder}: found no such folder, expected one with pictures. Check the path.")
     return natural_order(path for path in folder.rglob("*") if is_picture(path, folder) and path.is_file())
 
 

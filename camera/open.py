@@ -94,9 +94,7 @@ def open_camera(
     """
     kind: str = settings.kind  # pyright: ignore[reportAttributeAccessIssue]  - every member of the union has it
     driver = driver_of(kind, drivers)
-    return load_camera(driver.module, driver.camera)(
-        settings.name, settings, clock_ns=clock_ns, sleep_s=sleep_s
-    )
+    return load_camera(driver.module, driver.camera)(settings.name, settings, clock_ns=clock_ns, sleep_s=sleep_s)
 
 
 def load_camera(module: str, camera: str) -> Callable[..., Camera]:
@@ -112,3 +110,9 @@ def load_camera(module: str, camera: str) -> Callable[..., Camera]:
             f"camera driver {module}: cannot be imported ({error}), expected it and its libraries to be "
             "installed. Run 'pip install ferrosight' again."
         ) from error
+
+
+def settings_class(driver: Driver) -> type[NamedSettings]:
+    """The class of a driver's settings, imported now."""
+    module, name = driver.settings.split(":")
+    return getattr(importlib.import_module(module), name)

@@ -81,9 +81,7 @@ class OpenCvCamera:
             CameraError: The device or stream fell silent or ended, or the camera was closed.
         """
         if self._closed:
-            raise CameraError(
-                f"camera {self._name}: a frame was asked for after close. Open the camera again."
-            )
+            raise CameraError(f"camera {self._name}: a frame was asked for after close. Open the camera again.")
         first, self._first = self._first, None
         if first is not None:
             return first

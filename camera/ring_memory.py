@@ -34,16 +34,10 @@ TOKEN = struct.Struct("<q")
 SLOT = struct.Struct("<i")
 
 _PAGE = 4096
-_PIPE_BYTES = (
-    4 * _PAGE
-)  # at most 2,048 tokens wait, at least 1,537: a page is used again once all of it was read
-_EVENTS = (
-    _PIPE_BYTES // TOKEN.size + 512
-)  # no event is overwritten while its token waits, or is just being read
+_PIPE_BYTES = 4 * _PAGE  # at most 2,048 tokens wait, at least 1,537: a page is used again once all of it was read
+_EVENTS = _PIPE_BYTES // TOKEN.size + 512  # no event is overwritten while its token waits, or is just being read
 _EVENT_BYTES = 1024
-_EVENT = struct.Struct(
-    "<qqqqdiHH"
-)  # sequence, first, stop, captured_ns, position_m, slot, reason, text bytes
+_EVENT = struct.Struct("<qqqqdiHH")  # sequence, first, stop, captured_ns, position_m, slot, reason, text bytes
 _TEXT_BYTES = _EVENT_BYTES - _EVENT.size
 _PIXELS = _PAGE + _EVENTS * _EVENT_BYTES  # a whole number of pages
 _NOT_YET = -1
@@ -201,9 +195,7 @@ class RingMemory:
     def read_event(self, sequence: int) -> Event | None:
         """The event of this number; None if another has taken its place."""
         offset = _event_offset(sequence)
-        found, first, stop, captured_ns, position_m, slot, reason, size = _EVENT.unpack_from(
-            self._map, offset
-        )
+        found, first, stop, captured_ns, position_m, slot, reason, size = _EVENT.unpack_from(self._map, offset)
         if found != sequence:
             return None
         start = offset + _EVENT.size

@@ -72,9 +72,7 @@ class RingWriter:
         told = slot is not None and self.flush(timeout_s)
         if slot is not None and told:
             pixels[slot, 0] = frame.pixels
-            event = Event(
-                frame.index, frame.index + 1, slot, frame.captured_ns, frame.position_m, text=frame.source
-            )
+            event = Event(frame.index, frame.index + 1, slot, frame.captured_ns, frame.position_m, text=frame.source)
             if self._publish(event, timeout_s):
                 self._free[slot] = 0
                 self._last_slot = slot
