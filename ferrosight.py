@@ -63,7 +63,7 @@ def front_door(
 def load_commands() -> None:
     """Add every folder's commands; an installed wheel carries the line without 'train'."""
     for folder, name in FOLDERS.items():
-        if importlib.util.find_spec(folder) is not None:
+        if importlib.util.find_spec(folder) and importlib.util.find_spec(f"{folder}.cli"):
             app.add_typer(importlib.import_module(f"{folder}.cli").app, name=name)
 
 
