@@ -1,0 +1,249 @@
+"""`ferrosight export` and `ferrosight build`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from export.to_tensorrt import Plan
+    from runtime.bundle import Bundle
+
+app = typer.Typer(
+    help="Turn trained runs into bundles, and bundles into TensorRT plans.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class GateMode(str, Enum):
+    """What the gate does."""
+
+    hard = "hard"
+    soft = "soft"
+
+
+class SizeRule(str, Enum):
+    """What must reach a class's minimum size."""
+
+    component = "component"
+    class_total = "class_total"
+
+
+class TensorRt(str, Enum):
+    """Which TensorRT builds."""
+
+    tensorrt_rtx = "tensorrt_rtx"
+    tensorrt = "tensorrt"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def export(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: one gate and one segmenter.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="its folder's")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Size of the frames.", show_default="that of the runs' data")
+    ] = None,
+    recall: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Share of defective validation frames that the gate lets through.")
+    ] = 0.99,
+    gate_threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="The gate's threshold.", show_default="what --recall gives")
+    ] = None,
+    gate_mode: Annotated[GateMode, typer.Option(help="Skip clean frames, or raise their thresholds.")] = GateMode.hard,
+    min_size_rule: Annotated[
+        SizeRule, typer.Option(help="What must reach a class's minimum size.")
+    ] = SizeRule.component,
+    tune: Annotated[
+        bool, typer.Option(help="Choose thresholds and minimum sizes on validation frames, else 0.5 and 0 px.")
+    ] = True,
+    validation_frames: Annotated[int, typer.Option(min=2, help="At most so many of each run.")] = 320,
+    golden_frames: Annotated[int, typer.Option(min=1, help="Frames on which parity is measured.")] = 16,
+    golden_kept: Annotated[int, typer.Option(min=1, help="How many of them the bundle keeps.")] = 3,
+    golden_from_data: Annotated[
+        bool, typer.Option("--golden-from-data", help="Take them from the validation data, not from synthetic strip.")
+    ] = False,
+    ship: Annotated[bool, typer.Option("--ship", help="Leave out the FP32 files.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a bundle that is there.")] = False,
+    cache: Annotated[Path, typer.Option(help="Where rendered strips are kept.")] = Path("runs/cache"),
+    as_json: Json = False,
+) -> None:
+    """Export a trained gate and segmenter as one bundle.
+
+    Writes FP32 and typed FP16 ONNX, chooses the thresholds on the runs' validation frames, and compares every file with
+    torch on OpenVINO, ONNX Runtime and emulated half arithmetic. If a figure is beyond its limit, nothing is written.
+    """
+    from export.strip import Choices, export_strip
+
+    choices = Choices(
+        name=name,
+        size_px=None if size is None else _size(size),
+        min_recall=recall,
+        gate_threshold=gate_threshold,
+        gate_mode=gate_mode.value,
+        min_size_rule=min_size_rule.value,
+        tune=tune,
+        validation_frames=validation_frames,
+        golden_frames=golden_frames,
+        golden_kept=golden_kept,
+        golden_from_data=golden_from_data,
+        ship=ship,
+        replace=replace,
+        cache=cache,
+    )
+    with _bars() as report:
+        bundle = export_strip(runs, out, choices, report)
+    typer.echo(json.dumps(_bundle_facts(bundle), indent=2) if as_json else _bundle_text(bundle))
+
+
+@app.command()
+def build(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    backend: Annotated[TensorRt, typer.Option(help="Which TensorRT builds.")] = TensorRt.tensorrt_rtx,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compute capability, such as 8.9; may be given again (tensorrt_rtx).", show_default="8.6, 8.9, 12.0"
+        ),
+    ] = None,
+    batch: Annotated[
+        str, typer.Option(metavar="MIN,OPT,MAX", help="Smallest, most frequent and largest batch.")
+    ] = "1,8,32",
+    height: Annotated[
+        str | None, typer.Option(metavar="MIN,OPT,MAX", help="Rows, where the graphs leave them free.")
+    ] = None,
+    width: Annotated[
+        str | None, typer.Option(metavar="MIN,OPT,MAX", help="Columns, where the graphs leave them free.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build TensorRT plans of a bundle's half graphs, into the bundle.
+
+    tensorrt_rtx builds for compute capabilities and needs no GPU; tensorrt builds for the GPU of this machine.
+    """
+    from export.to_tensorrt import TARGETS, Sizes, build_plans
+
+    sizes = Sizes(
+        batch=_three("--batch", batch),
+        height_px=None if height is None else _three("--height", height),
+        width_px=None if width is None else _three("--width", width),
+    )
+    with _bars() as report:
+        plans = build_plans(
+            bundle,
+            flavour=backend.value,
+            targets=target or TARGETS,
+            sizes=sizes,
+            rebuild=rebuild,
+            progress=lambda role, phase, done, total: report(f"{role}: {phase}", done, total),
+        )
+    typer.echo(json.dumps([_plan_facts(plan) for plan in plans], indent=2) if as_json else _plans_text(plans))
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is done, with the time left, on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ConfigError(f"--size is {text!r}, expected HEIGHTxWIDTH in px, such as 256x1600.")
+    return int(height), int(width)
+
+
+def _three(option: str, text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+        raise ConfigError(f"{option} is {text!r}, expected three whole numbers, such as 1,8,32.")
+    smallest, usual, largest = map(int, parts)
+    if not 1 <= smallest <= usual <= largest:
+        raise ConfigError(f"{option} is {text!r}, expected numbers that rise from 1, such as 1,8,32.")
+    return smallest, usual, largest
+
+
+def _bundle_facts(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "bundle": str(bundle.path),
+        "digest": bundle.digest,
+        "settings": bundle.spec.settings,
+        "files_bytes": {name: (bundle.path / name).stat().st_size for name in bundle.spec.files},
+        "parity": [result.model_dump() for result in bundle.parity.results],
+        "fp32_nodes": bundle.spec.provenance.recipe.get("export", {}).get("fp32_nodes", {}),
+    }
+
+
+def _bundle_text(bundle: Bundle) -> str:
+    facts = _bundle_facts(bundle)
+    total_mb = sum(facts["files_bytes"].values()) / 1e6
+    lines = [f"bundle {bundle.path}: {len(bundle.spec.files)} files, {total_mb:.1f} MB", ""]
+    lines += [f"  {name:20} {value}" for name, value in bundle.spec.settings.items()]
+    lines += ["", f"  {'parity':12}{'file':7}{'backend':16}{'figure':22}{'value':>10}{'limit':>10}"]
+    lines += [
+        f"  {each.graph:12}{each.precision:7}{each.backend:16}{each.figure:22}{each.value:10.3g}{each.limit:10.3g}"
+        for each in bundle.parity.results
+    ]
+    lines += [
+        f"  {role}: {len(nodes)} nodes stay FP32, because they overflow in half: {', '.join(nodes)}"
+        for role, nodes in facts["fp32_nodes"].items()
+        if nodes
+    ]
+    return "\n".join(lines)
+
+
+def _plan_facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "plan": str(plan.path),
+        "size_bytes": plan.size_bytes,
+        "built": plan.built,
+        "manifest": plan.manifest.model_dump(mode="json"),
+    }
+
+
+def _plans_text(plans: tuple[Plan, ...]) -> str:
+    return "\n".join(
+        f"{plan.path}: {plan.size_bytes / 1e6:.1f} MB, {'built' if plan.built else 'was there and fits'}"
+        for plan in plans
+    )

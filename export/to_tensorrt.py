@@ -1,0 +1,350 @@
+"""From a bundle's typed ONNX to TensorRT plans, each with its manifest beside it.
+
+TensorRT-RTX builds for compute capabilities, so a laptop without a GPU builds the plans of every machine. TensorRT
+builds for the GPU that it runs on. Both read the same half graph: a strongly typed network has no precision to choose.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn
+
+from export.bundle import write_spec
+from export.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.bundle import Bundle, digest_of, open_bundle
+from runtime.errors import BundleError, EngineError
+from runtime.spec import GraphSpec, Precision, TensorSpec
+
+FlavourName = Literal["tensorrt", "tensorrt_rtx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One TensorRT, and what it can do.
+
+    Attributes:
+        module: Imported when plans are built.
+        install_command: What installs it.
+        ahead_of_time: Builds for compute capabilities, with no GPU present.
+        distributions: Pattern of the installed distribution whose name tells the CUDA version.
+    """
+
+    module: str
+    install_command: str
+    ahead_of_time: bool
+    distributions: str
+
+
+FLAVOURS: Mapping[FlavourName, Flavour] = MappingProxyType(
+    {
+        "tensorrt_rtx": Flavour(
+            "tensorrt_rtx", "pip install 'ferrosight[tensorrt-rtx]'", True, r"tensorrt[-_]rtx[-_]cu(\d+)[-_]libs"
+        ),
+        "tensorrt": Flavour(
+            "tensorrt", "pip install tensorrt (on a Jetson: JetPack)", False, r"tensorrt[-_]cu(\d+)[-_]libs"
+        ),
+    }
+)
+TARGETS = ("8.6", "8.9", "12.0")
+"""The desktop GPUs of the RTX 30, 40 and 50 series."""
+BATCH = (1, 8, 32)
+
+Progress = Callable[[str, str, int, int], None]
+"""Told the graph's role, the phase, the steps done and the steps of the phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The shapes that a plan is built for.
+
+    Attributes:
+        batch: Smallest, most frequent and largest batch.
+        height_px: The same of the rows, where the graph leaves them free.
+        width_px: The same of the columns.
+    """
+
+    batch: tuple[int, int, int] = BATCH
+    height_px: tuple[int, int, int] | None = None
+    width_px: tuple[int, int, int] | None = None
+
+    def profile(self, tensor: TensorSpec) -> ShapeRange:
+        """The range of an input's shape.
+
+        Raises:
+            BundleError: A free size has no range.
+        """
+        free = {"N": self.batch, "H": self.height_px, "W": self.width_px}
+        axes: list[tuple[int, int, int]] = []
+        for size in tensor.shape:
+            known = free.get(size) if isinstance(size, str) else (size, size, size)
+            if known is None:
+                raise BundleError(
+                    f"build: the graph leaves {size} of its input {tensor.name!r} free, expected the smallest, usual "
+                    f"and largest {size}. Give --height and --width."
+                )
+            axes.append(known)
+        smallest, usual, largest = zip(*axes, strict=True)
+        return ShapeRange(smallest=smallest, usual=usual, largest=largest)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One built plan.
+
+    Attributes:
+        manifest: What it is.
+        path: Where it lies.
+        size_bytes: Of the file.
+        built: Whether this call built it; otherwise it was there and sound.
+    """
+
+    manifest: EngineManifest
+    path: Path
+    size_bytes: int
+    built: bool
+
+
+def build_plans(
+    bundle: Path,
+    *,
+    flavour: FlavourName = "tensorrt_rtx",
+    targets: Sequence[str] = TARGETS,
+    sizes: Sizes | None = None,
+    precision: Precision = "fp16",
+    rebuild: bool = False,
+    progress: Progress = lambda *_: None,
+    gpu: Callable[[], Gpu] | None = None,
+) -> tuple[Plan, ...]:
+    """Build a plan of every graph of a bundle and put it, with its digest, into the bundle.
+
+    A plan that is there, sound and has the same manifest is kept. Nothing is added to the bundle before all plans are
+    built.
+
+    Args:
+        bundle: Its folder.
+        flavour: Which TensorRT builds.
+        targets: Compute capabilities, for a flavour that builds ahead of time.
+        sizes: Shapes to build for; None takes batches of `BATCH`.
+        precision: Which ONNX file; TensorRT computes in the types that it states.
+        rebuild: Build again what is there.
+        progress: Told of each step.
+        gpu: Gives the GPU present, for a flavour that builds for it.
+
+    Raises:
+        BundleError: The bundle is not sound, or lacks what is asked for.
+        EngineError: TensorRT is not installed, no GPU is present, or a graph cannot be parsed or built.
+    """
+    opened = open_bundle(bundle)
+    trt = _import(flavour)
+    wanted = {
+        role: EngineManifest(
+            role=role,
+            onnx_sha256=digest_of(opened.model_file(role, precision)),
+            flavour=flavour,
+            version=str(trt.__version__),
+            cuda=_cuda(FLAVOURS[flavour].distributions),
+            targets=tuple(targets) if FLAVOURS[flavour].ahead_of_time else (),
+            gpu=None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)(),
+            precision=precision,
+            profile={graph.input.name: (sizes or Sizes()).profile(graph.input)},
+        )
+        for role, graph in opened.spec.graphs.items()
+    }
+    missing = {role: each for role, each in wanted.items() if rebuild or not _is_there(opened, each)}
+    built = {
+        role: _build(trt, opened.model_file(role, precision), opened.spec.graphs[role], manifest, progress)
+        for role, manifest in missing.items()
+    }
+    _add(opened, [(wanted[role], plan) for role, plan in built.items()])
+    return tuple(
+        Plan(each, bundle / each.plan_file, (bundle / each.plan_file).stat().st_size, built=role in built)
+        for role, each in wanted.items()
+    )
+
+
+def present_gpu() -> Gpu:
+    """The first GPU of this machine, as the driver's own tool names it.
+
+    Raises:
+        EngineError: There is none, or no driver.
+    """
+    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        name, _, capability = text.strip().splitlines()[0].rpartition(",")
+        return Gpu(name=name.strip(), capability=capability.strip())
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError) as error:
+        raise EngineError(
+            f"build: found no GPU that nvidia-smi can name ({error}), expected the one to build for. Build on the "
+            "machine that runs the plan, or build with tensorrt_rtx, which needs none."
+        ) from error
+
+
+def _import(flavour: FlavourName) -> Any:
+    entry = FLAVOURS[flavour]
+    if importlib.util.find_spec(entry.module) is None:
+        raise EngineError(
+            f"build: found no library {entry.module!r}, expected it to be installed. Run: {entry.install_command}"
+        )
+    return importlib.import_module(entry.module)
+
+
+def _cuda(pattern: str) -> str | None:
+    """The CUDA version in the name of an installed distribution."""
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name and (match := re.fullmatch(pattern, name)):
+            return match[1]
+    return None
+
+
+def _is_there(bundle: Bundle, manifest: EngineManifest) -> bool:
+    """Opening the bundle has checked the digest of every file that it names, plans included."""
+    return manifest.plan_file in bundle.spec.files and manifest.side_car_file in bundle.spec.files
+
+
+def _build(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest, progress: Progress) -> memoryview:
+    owner = f"build {manifest.role} ({manifest.flavour} {manifest.version})"
+    log = _log(trt)
+    builder = trt.Builder(log)
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind, in time
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(model)):
+        said = "; ".join(_parser_error(parser.get_error(number)) for number in range(parser.num_errors))
+        _fail(f"{owner}: found {model.name}, which its parser refuses", said, log)
+    _check_tensors(owner, trt, network, graph)
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    for name, shapes in manifest.profile.items():
+        profile.set_shape(name, shapes.smallest, shapes.usual, shapes.largest)
+    config.add_optimization_profile(profile)
+    _set_targets(owner, trt, config, manifest.targets)
+    monitor = _monitor(trt, manifest.role, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if monitor.error is not None:
+        raise monitor.error
+    if plan is None:
+        _fail(f"{owner}: found no plan", "the builder gave none", log)
+    return memoryview(plan)
+
+
+def _set_targets(owner: str, trt: Any, config: Any, targets: Sequence[str]) -> None:
+    if not targets:
+        return
+    config.num_compute_capabilities = len(targets)
+    for number, target in enumerate(targets):
+        name = f"SM{target.replace('.', '')}"
+        capability = getattr(trt.ComputeCapability, name, None)
+        if capability is None or not config.set_compute_capability(capability, number):
+            known = sorted(each for each in vars(trt.ComputeCapability) if re.fullmatch(r"SM\d+", each))
+            raise EngineError(
+                f"{owner}: found the target {target}, expected one of "
+                f"{', '.join(f'{each[2:-1]}.{each[-1]}' for each in known)}. Give other --target values."
+            )
+
+
+def _check_tensors(owner: str, trt: Any, network: Any, graph: GraphSpec) -> None:
+    """The parsed network takes and gives what the contract says."""
+    for kind, number, get, wanted in (
+        ("inputs", network.num_inputs, network.get_input, (graph.input,)),
+        ("outputs", network.num_outputs, network.get_output, graph.outputs),
+    ):
+        found = {get(index).name: trt.nptype(get(index).dtype).__name__ for index in range(number)}
+        expected = {tensor.name: str(tensor.dtype) for tensor in wanted}
+        if found != expected:
+            raise EngineError(f"{owner}: found {kind} {found}, expected {expected}. Export the bundle again.")
+
+
+def _parser_error(error: Any) -> str:
+    return f"node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}"
+
+
+def _fail(found: str, reason: str, log: Any) -> NoReturn:
+    said = "; ".join(dict.fromkeys([reason, *log.errors]))
+    raise EngineError(f"{found}: {said}. Export the bundle again, or report the graph.")
+
+
+def _log(trt: Any) -> Any:
+    """A logger that keeps what went wrong; warnings are the builder's own business."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message.strip())
+
+    return Log()
+
+
+def _monitor(trt: Any, role: str, progress: Progress) -> Any:
+    """A progress monitor; an error (or Ctrl-C) in `progress` stops the build and comes out of it."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.error: BaseException | None = None
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
+            self._steps[phase] = steps
+            self._tell(phase, 0)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            self._tell(phase, step + 1)
+            return self.error is None
+
+        def phase_finish(self, phase: str) -> None:
+            self._tell(phase, self._steps.get(phase, 0))
+
+        def _tell(self, phase: str, done: int) -> None:
+            if self.error is None:
+                try:
+                    progress(role, phase, done, self._steps.get(phase, 0))
+                except BaseException as error:  # noqa: BLE001  it must not cross the library's C++ frames
+                    self.error = error
+
+    return Monitor()
+
+
+def _add(bundle: Bundle, plans: Sequence[tuple[EngineManifest, memoryview]]) -> None:
+    """Write plans and side-cars, then the spec that names them; a plan that no spec names is never opened."""
+    digests: dict[str, str] = {}
+    try:
+        (bundle.path / FOLDER).mkdir(exist_ok=True)
+        for manifest, plan in plans:
+            for name, data in ((manifest.plan_file, plan), (manifest.side_car_file, manifest.to_json().encode())):
+                _put(bundle.path / name, data)
+                digests[name] = digest_of(bundle.path / name)
+        if digests:
+            write_spec(bundle.path, bundle.spec.model_copy(update={"files": {**bundle.spec.files, **digests}}))
+    except OSError as error:
+        raise BundleError(
+            f"bundle {bundle.path}: {error.strerror or error}, expected a folder that can be written. "
+            "Copy the bundle to such a place and build there."
+        ) from error
+
+
+def _put(path: Path, data: bytes | memoryview) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".plan-", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(data)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
