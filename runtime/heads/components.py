@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,37 +47,102 @@ def find_class(probability: NDArray[np.uint8], level: int, class_id: int, keep: 
         probability: (H, W) uint8, C-contiguous, 255 = 1.0.
         level: Smallest value that counts, 1 to 255; `NEVER` for none.
         class_id: Goes into the parts.
-        keep: Which parts to give; the others cost next to nothing.
+        keep: Which parts to give; it is asked once a frame, and what it drops costs next to nothing.
     """
     if probability.max() < level:
         return []
-    import cv2  # late: nothing but a defective frame needs it
-
-    over = (probability >= level).view(np.uint8)
-    left, top, width, height = cv2.boundingRect(over)
-    # Defects fill a small part of a frame, and labelling costs what its input costs.
-    crop = np.s_[top : top + height, left : left + width]
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(over[crop], connectivity=8, ltype=cv2.CV_32S)
-    stats = stats[1:]  # the first is the background
-    rows, heights = stats[:, cv2.CC_STAT_TOP] + top, stats[:, cv2.CC_STAT_HEIGHT]
-    areas = stats[:, cv2.CC_STAT_AREA]
-    touches = (rows == 0) | (rows + heights == probability.shape[0])
+    over = probability >= level
+    areas: list[NDArray[Any]] = []
+    touches: list[NDArray[np.bool_]] = []
+    islands = [_Island.label(over, box) for box in _islands(over)]
+    for island in islands:
+        areas.append(island.areas)
+        touches.append(island.touches(len(probability)))
+    kept = keep(np.concatenate(areas), np.concatenate(touches))
     parts: list[Part] = []
-    for index in np.flatnonzero(keep(areas, touches)).tolist():
-        col, row, cols, tall, area = stats[index].tolist()
-        box = np.s_[row : row + tall, col : col + cols]
-        mask = labels[box] == index + 1
-        inside = probability[crop][box]
-        parts.append(
-            Part(
-                class_id=class_id,
-                first_row=top + row,
-                first_col=left + col,
-                stop_row=top + row + tall,
-                stop_col=left + col + cols,
-                area_px=area,
-                probability_sum=int(inside.sum(where=mask, dtype=np.int64)),
-                mask=mask,
+    first = 0
+    for island in islands:
+        stop = first + len(island.areas)
+        for row, col, mask in island.masks(np.flatnonzero(kept[first:stop]).tolist()):
+            box = np.s_[row : row + mask.shape[0], col : col + mask.shape[1]]
+            parts.append(
+                Part(
+                    class_id=class_id,
+                    first_row=row,
+                    first_col=col,
+                    stop_row=box[0].stop,
+                    stop_col=box[1].stop,
+                    area_px=int(np.count_nonzero(mask)),
+                    # Ten times faster than a sum over a selection.
+                    probability_sum=int((probability[box] * mask).sum(dtype=np.int64)),
+                    mask=mask,
+                )
             )
-        )
+        first = stop
     return sorted(parts, key=lambda part: (part.first_row, part.first_col))
+
+
+@dataclass(frozen=True, slots=True)
+class _Island:
+    """A stretch of columns with empty ones on both sides: no part reaches out of it.
+
+    Attributes:
+        first_row, first_col: Where its box begins in the frame.
+        over: (h, w) bool, the pixels that count.
+        labels: (h, w) int32, the part of each pixel from 1; None if all are of one part.
+        areas: Pixels of each part.
+    """
+
+    first_row: int
+    first_col: int
+    over: NDArray[np.bool_]
+    labels: NDArray[Any] | None
+    areas: NDArray[Any]
+
+    @classmethod
+    def label(cls, frame: NDArray[np.bool_], box: tuple[slice, slice]) -> _Island:
+        """Number the parts inside a box of the frame, corners joining them."""
+        import cv2  # late: nothing but a defective frame needs it
+
+        over = frame[box]
+        count, labels = cv2.connectedComponents(over.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        # Areas are counted here: asking OpenCV for its statistics costs several times what labelling does.
+        if count == 2:
+            labels, areas = None, np.array([np.count_nonzero(over)])
+        else:
+            areas = np.bincount(labels.ravel(), minlength=count)[1:]
+        return cls(box[0].start, box[1].start, over, labels, areas)
+
+    def touches(self, height_px: int) -> NDArray[np.bool_]:
+        """Which parts lie in the first or last row of a frame of that many rows."""
+        touching = np.zeros(len(self.areas) + 1, dtype=bool)
+        for row, there in ((0, self.first_row == 0), (-1, self.first_row + len(self.over) == height_px)):
+            if there:
+                touching[1 if self.labels is None else self.labels[row]] = True
+        return touching[1:]
+
+    def masks(self, wanted: list[int]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+        """First row, first column and tight mask of some of its parts, counted from 0."""
+        if self.labels is None:
+            if wanted:
+                yield self.first_row, self.first_col, self.over
+            return
+        if not wanted:
+            return
+        from scipy import ndimage  # late, as above
+
+        boxes = ndimage.find_objects(self.labels)
+        for number in wanted:
+            rows, cols = boxes[number]
+            yield self.first_row + rows.start, self.first_col + cols.start, self.labels[rows, cols] == number + 1
+
+
+def _islands(over: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
+    """The tight boxes of the stretches of columns with pixels in them, from the left.
+
+    Defects fill a small part of a frame, and labelling costs what its box costs.
+    """
+    edges = np.flatnonzero(np.diff(over.any(axis=0), prepend=False, append=False))
+    for first, stop in edges.reshape(-1, 2).tolist():
+        rows = np.flatnonzero(over[:, first:stop].any(axis=1))
+        yield slice(int(rows[0]), int(rows[-1]) + 1), slice(first, stop)
