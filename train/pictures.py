@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torchvision.io import write_png
+from PIL import Image
 from torchvision.utils import draw_segmentation_masks
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def side_by_side(pixels: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) 
 
 def save_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write (H, W, 3) uint8 as a PNG."""
-    write_png(torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), str(path))
+    Image.fromarray(picture).save(path)

@@ -129,6 +129,7 @@ def _digest(settings: SyntheticSettings) -> str:
 
 def _render(settings: SyntheticSettings, folder: Path) -> None:
     """Write the cache beside its place and move it there whole, so that a half-written one is never read."""
+    from rich.console import Console
     from rich.progress import track
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,8 @@ def _render(settings: SyntheticSettings, folder: Path) -> None:
             np.lib.format.open_memmap(draft / name, mode="w+", dtype=np.uint8, shape=shape)
             for name in ("pixels.npy", "bits.npy")
         )
-        for number in track(range(strips), description="rendering synthetic strips"):
+        # On standard error, so that a program reading --json meets nothing else.
+        for number in track(range(strips), "rendering synthetic strips", console=Console(stderr=True)):
             source = strip.SyntheticStrip(
                 settings.first_seed + number,
                 height_px=settings.height_px,
