@@ -36,7 +36,7 @@ def tversky(alpha: float) -> nn.Module:
 
 
 def masked_bce(logit: Tensor, label: Tensor) -> Tensor:
-    """Binary cross-entropy of a gate: logit (N,), label (N,) 1 defective, 0 clean, NaN left out.
+    """Binary cross-entropy of a gate: logit and label of one shape, label 1 defective, 0 clean, NaN left out.
 
     NaN stands where a frame cuts off all but a sliver of a defect, and either answer is right.
     """
@@ -44,6 +44,22 @@ def masked_bce(logit: Tensor, label: Tensor) -> Tensor:
     if not bool(known.any()):
         return logit.sum() * 0.0
     return functional.binary_cross_entropy_with_logits(logit[known], label[known])
+
+
+def cell_labels(masks: Tensor, grid: tuple[int, int], min_ratio: float) -> Tensor:
+    """What each cell of a grid over the frame is, from where the defects are.
+
+    Args:
+        masks: (N, C, H, W), 0 or 1.
+        grid: Rows and columns of cells.
+        min_ratio: Share of a cell, 0..1, that a defect must cover; less, but some, is neither.
+
+    Returns:
+        (N, rows, columns) float32: 1 defective, 0 clean, NaN too little to say.
+    """
+    covered = functional.adaptive_avg_pool2d(masks.amax(1, keepdim=True).float(), grid)[:, 0]
+    label = (covered >= min_ratio).float()
+    return torch.where((covered > 0) & (label == 0.0), torch.nan, label)
 
 
 SEGMENTER_LOSSES: Mapping[str, Callable[[float], Loss]] = MappingProxyType(

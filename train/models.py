@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
@@ -41,9 +42,16 @@ Variant = Literal["paper", "compact"]
 
 
 class GateOutput(NamedTuple):
-    """What a gate says: `logit` (N,) float32, above 0 where a defect is more likely than none."""
+    """What a gate says, as logits: above 0 where a defect is more likely than none.
+
+    Attributes:
+        logit: (N,) float32, of the whole frame.
+        cell_logits: (N, h, w) float32, of each cell of a grid over the frame; a gate that does not look at parts has
+            one cell, the frame.
+    """
 
     logit: Tensor
+    cell_logits: Tensor
 
 
 class SegmenterOutput(NamedTuple):
@@ -69,7 +77,7 @@ class Gate(nn.Module):
     """Defective or clean, from the whole frame.
 
     Args:
-        network: (N, channels * fold * fold, H / fold, W / fold) float32 to (N, 1).
+        network: (N, channels * fold * fold, H / fold, W / fold) float32 to (N, 1, h, w).
         channels: 3 repeats the grey level, for networks made for colour; 1 does not.
         fold: Side of the pixel blocks that become channels.
     """
@@ -85,7 +93,43 @@ class Gate(nn.Module):
         x = pad_to_multiple(scale_grey(frames), self.fold).expand(-1, self.channels, -1, -1)
         if self.fold > 1:
             x = functional.pixel_unshuffle(x, self.fold)
-        return GateOutput(self.network(x).flatten().float())
+        cell_logits = self.network(x).float().flatten(0, -3)
+        return GateOutput(cell_logits.amax((1, 2)), cell_logits)
+
+
+class OneCell(nn.Module):
+    """A classifier of the whole frame, (N, channels, H, W) to (N, 1), as a grid of one cell."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """To (N, 1, 1, 1)."""
+        return self.classifier(x)[..., None, None]
+
+
+class CellGrid(nn.Module):
+    """Judges each cell of 16x16 network pixels, from what lies in it and from what lies around.
+
+    A frame is defective where its worst cell is. A mean over the frame would drown a defect of a thousandth of it, and
+    a cell can be taught by where the defects are, which a label of the frame cannot say.
+    """
+
+    def __init__(self, encoder: nn.Module, channels: tuple[int, int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(
+            nn.Conv2d(sum(channels), 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 1, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to (N, 1, H / 16, W / 16)."""
+        near, far = self.encoder(x)
+        far = functional.interpolate(far, scale_factor=2.0, mode="nearest")
+        # A size that does not divide by 32 leaves the upsampled map one cell too long.
+        far = far[..., : near.shape[-2], : near.shape[-1]]
+        return self.head(torch.cat((near, far), dim=1))
 
 
 class Segmenter(nn.Module):
@@ -150,7 +194,7 @@ def _paper_gate(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
         network = timm.create_model(name, num_classes=1, in_chans=3)
         if state := encoder_state(weights, timm_name=name):
             load_encoder(network, state, ignore_prefix="fc.", source=weights)
-        return Gate(network, channels=3, fold=1)
+        return Gate(OneCell(network), channels=3, fold=1)
 
     return build_gate
 
@@ -170,12 +214,12 @@ _NARROW: Mapping[str, Any] = MappingProxyType({"channels": (32, 64, 128, 192), "
 
 def _compact_gate(classes: int, weights: EncoderWeights) -> nn.Module:
     if classes != 1:
-        raise ConfigError(f"gate resnet10-narrow: {classes} outputs were asked for, expected 1.")
-    # A mean over the whole frame drowns a defect of a thousandth of it; half a maximum keeps it.
-    network = timm.create_model("resnet10t", num_classes=1, in_chans=4, global_pool="avgmax", **_NARROW)
+        raise ConfigError(f"gate resnet10-cells: {classes} outputs were asked for, expected 1.")
+    encoder = timm.create_model("resnet10t", in_chans=4, features_only=True, out_indices=(3, 4), **_NARROW)
     if state := encoder_state(weights):
-        load_encoder(network, state, ignore_prefix="fc.", source=weights)
-    return Gate(network, channels=1, fold=2)
+        load_encoder(encoder, state, ignore_prefix="fc.", source=weights)
+    near, far = encoder.feature_info.channels()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue] - timm's own
+    return Gate(CellGrid(encoder, (near, far)), channels=1, fold=2)
 
 
 def _compact_unet(classes: int, weights: EncoderWeights) -> nn.Module:
@@ -205,7 +249,7 @@ ARCHITECTURES: Mapping[Role, Mapping[str, Blueprint]] = MappingProxyType(
             {
                 "resnet50": Blueprint("paper", _paper_gate("resnet50")),
                 "resnet34": Blueprint("paper", _paper_gate("resnet34")),
-                "resnet10-narrow": Blueprint("compact", _compact_gate),
+                "resnet10-cells": Blueprint("compact", _compact_gate),
             }
         ),
         "segmenter": MappingProxyType(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from runtime.errors import ConfigError
 from train.augment import make_augmentation
 from train.datasets.base import Dataset
-from train.losses import masked_bce
+from train.losses import cell_labels, masked_bce
 from train.metrics import GateFigures
 from train.models import GateOutput, build
 from train.pictures import side_by_side
@@ -31,13 +31,19 @@ class GateSettings(Strict):
     none_share: float | None = Field(
         default=None, gt=0, lt=1, description="share of clean crops; None is one class's share"
     )
+    min_cell_ratio: float = Field(
+        default=0.05, gt=0, le=1, description="share of a cell that a defect must cover (loss bce_cells)"
+    )
     min_recall: float = Field(default=0.99, gt=0, lt=1, description="recall at which the threshold is read")
     validation_frames: int | None = Field(default=None, ge=1, description="at most so many, evenly spread")
     validation_batch: int = Field(default=8, ge=1)
 
 
 class StripGate:
-    """Binary cross-entropy on whole frames, as in the paper (5.2), or on crops first, which is quicker."""
+    """Binary cross-entropy on whole frames, as in the paper (5.2), or on crops first, which is quicker.
+
+    Loss `bce_cells` adds the same for each cell of a gate that has a grid of them: it is told where the defects are.
+    """
 
     role = "gate"
     select = "auroc"
@@ -49,8 +55,10 @@ class StripGate:
         self._transform = make_augmentation(recipe.augmentation)
         self._validation = evenly(dataset.split["validation"], self._settings.validation_frames)
         for number, phase in enumerate(recipe.phases):
-            if phase.loss != "bce":
-                raise ConfigError(f"recipe: phases.{number}.loss is {phase.loss!r}, expected 'bce' for a gate.")
+            if phase.loss not in ("bce", "bce_cells"):
+                raise ConfigError(
+                    f"recipe: phases.{number}.loss is {phase.loss!r}, expected 'bce' or 'bce_cells' for a gate."
+                )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,9 +100,14 @@ class StripGate:
         label = (truth_px >= self._settings.min_truth_px).float()
         return torch.where((truth_px > 0) & (label == 0.0), torch.nan, label)
 
-    def loss(self, phase: Phase, output: GateOutput, batch: Batch) -> Tensor:  # noqa: ARG002  one loss for all phases
-        """Binary cross-entropy."""
-        return masked_bce(output.logit, self.labels(batch.masks))
+    def loss(self, phase: Phase, output: GateOutput, batch: Batch) -> Tensor:
+        """Binary cross-entropy of the frame, and of its cells where the phase says so."""
+        loss = masked_bce(output.logit, self.labels(batch.masks))
+        if phase.loss == "bce":
+            return loss
+        rows, columns = output.cell_logits.shape[1:]
+        cells = cell_labels(batch.masks, (rows, columns), self._settings.min_cell_ratio)
+        return loss + masked_bce(output.cell_logits, cells)
 
     def validate(self, model: Callable[[Tensor], GateOutput], device: torch.device) -> dict[str, float]:
         """Loss, recall, false gate ratio and AUROC on whole validation frames."""
