@@ -160,7 +160,7 @@ class RingWriter:
 
     def _keep(self, lost: Lost) -> None:
         """Remember a loss until the next frame, so that a long one is told once."""
-        self._pending = joined([*self._pending, lost])
+        self._pending[-1:] = joined([*self._pending[-1:], lost])
         if len(self._pending) > _MOST_PENDING:
             first, last = self._pending[0], self._pending[-1]
             self._pending = [replace(first, stop_index=last.stop_index, reason="ring_full", detail=RING_FULL)]
