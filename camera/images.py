@@ -6,10 +6,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from natsort import natsorted, ns
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from camera.base import CameraError
 
@@ -46,7 +46,10 @@ class PixelSettings(BaseModel):
         description="how colour becomes grey: luma is 0.299 R + 0.587 G + 0.114 B; require_grey takes a "
         "colour picture only if its three channels are equal. Transparency is ignored",
     )
-    depth: Literal["eight", "high_byte"] | Window = Field(
+    depth: Annotated[
+        Annotated[Literal["eight", "high_byte"], Tag("word")] | Annotated[Window, Tag("window")],
+        Discriminator(lambda value: "window" if isinstance(value, (dict, Window)) else "word"),
+    ] = Field(
         default="eight",
         description="eight: 16-bit pictures are an error; high_byte: they lose their low byte; "
         "{ low = L, high = H }: grey levels L..H of any picture are spread over 0..255",

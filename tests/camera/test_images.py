@@ -59,7 +59,7 @@ def test_require_grey_takes_equal_channels_only(tmp_path: Path) -> None:
     required = PixelSettings(grey="require_grey")
     same = written(tmp_path / "same.png", np.repeat(GREY[:, :, None], 3, axis=2))
     assert np.array_equal(read_grey(same, pixels=required), GREY)
-    with pytest.raises(CameraError, match="found colour.*require_grey"):
+    with pytest.raises(CameraError, match=r"found colour.*require_grey"):
         read_grey(written(tmp_path / "other.png", COLOUR), pixels=required)
 
 

@@ -34,6 +34,10 @@ def reader() -> Iterator[RingReader]:
     ring.close()
 
 
+def descriptors_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def frame(index: int, fill: int | None = None) -> Frame:
     pixels = np.full(SHAPE, (index if fill is None else fill) % 251, np.uint8)
     return Frame("top", index, 1000 + index, pixels, index / 4, f"picture {index}" if index % 3 else "")
@@ -148,10 +152,10 @@ def test_a_size_that_makes_no_ring_is_refused(size: tuple[int, int, int]) -> Non
 
 
 def test_a_ring_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors_open()
     with pytest.raises(CameraError, match=r"MB of shared memory. Use fewer slots"):
         RingReader("top", 1024, 1 << 24, 1 << 24)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors_open() == before
 
 
 @pytest.mark.parametrize("policy", list(Policy))
@@ -405,7 +409,7 @@ def test_twenty_writers_killed_at_any_moment(pictures: dict[int, bytes]) -> None
 
 
 def test_closing_gives_the_descriptors_back_and_leaves_views_alive(reader: RingReader) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors_open()
     ring = RingReader("top", 4, *SHAPE)
     writer = RingWriter("top", ring.handles, Policy.WAIT)
     writer.put(frame(3))
@@ -416,4 +420,4 @@ def test_closing_gives_the_descriptors_back_and_leaves_views_alive(reader: RingR
     assert batch.pixels[0, 0, 0, 0] == 3
     batch.release()
     del batch, ring, writer
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors_open() == before
