@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a known error becomes one sentence and exit code 2."""
     load_commands()
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="ferrosight")
     except KNOWN_ERRORS as error:
         typer.secho(f"ferrosight: {error}", err=True, fg="red")
         sys.exit(2)

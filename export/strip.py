@@ -255,10 +255,11 @@ def _gate_threshold(gate: TrainedGraph, choices: Choices, report: Report) -> flo
     defective: list[bool] = []
     for step, example in enumerate(validation_examples(gate, choices.cache, choices.validation_frames)):
         report("choosing the gate's threshold", step, choices.validation_frames)
-        true_px = int(np.count_nonzero(example.truth))
-        if 0 < true_px < gate.least_truth_px:
+        true_px = np.count_nonzero(example.truth, axis=(1, 2))
+        enough = bool((true_px >= gate.least_truth_px).any())
+        if true_px.any() and not enough:
             continue
-        defective.append(true_px > 0)
+        defective.append(enough)
         outputs = torch_outputs(gate.network, GATE, example.frame[None, None])
         probability.append(float(outputs["defect_probability"][0]))
     report("choosing the gate's threshold", choices.validation_frames, choices.validation_frames)

@@ -21,7 +21,7 @@ from train.models import (
 COUNTS = [
     ("gate", "resnet50", 1, 23_510_081),
     ("gate", "resnet34", 1, 21_285_185),
-    ("gate", "resnet10-cells", 1, 892_201),
+    ("gate", "resnet10-cells", 1, 1_076_521),
     ("segmenter", "unet-efficientnet-b3", 4, 13_159_468),
     ("segmenter", "unet-resnet34", 4, 24_436_804),
     ("segmenter", "unet-resnet50", 4, 32_521_540),

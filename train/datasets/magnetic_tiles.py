@@ -99,9 +99,14 @@ def open_magnetic_tiles(settings: MagneticTilesSettings, cache: Path) -> Magneti
                 raise DataError(f"magnetic tiles: {tile}: expected a name like exp1_num_108719.jpg. Rename it.")
             if plane is not None and not tile.with_suffix(".png").is_file():
                 raise DataError(f"magnetic tiles: {tile}: found no mask {tile.stem}.png beside it, expected one.")
-        pictures += [(tile, plane) for tile in tiles]
+        # A few defective tiles have an empty mask: neither clean nor marked, they can teach nothing and are left out.
+        pictures += [(tile, plane) for tile in tiles if plane is None or _is_marked(tile.with_suffix(".png"))]
     masks = [tile.with_suffix(".png") for tile, plane in pictures if plane is not None]
     return MagneticTiles(pictures, settings, digest_files([*(tile for tile, _ in pictures), *masks], settings.path))
+
+
+def _is_marked(mask: Path) -> bool:
+    return bool((read_picture(mask) > _THRESHOLD).any())
 
 
 def _split(pictures: list[tuple[Path, int | None]], settings: MagneticTilesSettings) -> dict[Split, Sequence[int]]:

@@ -23,10 +23,11 @@ from train.sampling import Batch, evenly, make_batches, steps_of, whole_batches
 class GateSettings(Strict):
     """The recipe's table `settings` for a gate."""
 
-    min_truth_px: int = Field(
-        default=1,
-        ge=1,
-        description="a picture with fewer truth pixels, but some, is neither defective nor clean: left out",
+    min_truth_px: tuple[int, ...] = Field(
+        default=(1,),
+        min_length=1,
+        description="truth pixels that make a picture defective, one for all classes or one a class; a picture that "
+        "has some, but too few of every class, holds the end of a defect and is left out",
     )
     none_share: float | None = Field(
         default=None, gt=0, lt=1, description="share of clean crops; None is one class's share"
@@ -54,6 +55,11 @@ class StripGate:
         self._settings: GateSettings = check(GateSettings, recipe.settings, "recipe: settings (strip-gate)")
         self._transform = make_augmentation(recipe.augmentation)
         self._validation = evenly(dataset.split["validation"], self._settings.validation_frames)
+        if len(self._settings.min_truth_px) not in (1, len(dataset.class_names)):
+            raise ConfigError(
+                f"recipe: settings.min_truth_px has {len(self._settings.min_truth_px)} entries, expected one, or one for "
+                f"each of {', '.join(dataset.class_names)}."
+            )
         for number, phase in enumerate(recipe.phases):
             if phase.loss not in ("bce", "bce_cells"):
                 raise ConfigError(
@@ -96,9 +102,10 @@ class StripGate:
 
     def labels(self, masks: Tensor) -> Tensor:
         """From masks (N, C, H, W) to (N,) float32: 1 defective, 0 clean, NaN too little to say."""
-        truth_px = masks.flatten(1).sum(1)
-        label = (truth_px >= self._settings.min_truth_px).float()
-        return torch.where((truth_px > 0) & (label == 0.0), torch.nan, label)
+        truth_px = masks.flatten(2).sum(2)
+        least_px = torch.tensor(self._settings.min_truth_px, device=masks.device)
+        label = (truth_px >= least_px).any(1).float()
+        return torch.where((truth_px > 0).any(1) & (label == 0.0), torch.nan, label)
 
     def loss(self, phase: Phase, output: GateOutput, batch: Batch) -> Tensor:
         """Binary cross-entropy of the frame, and of its cells where the phase says so."""
