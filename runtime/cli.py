@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,11 +69,14 @@ def run(
 def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images at any depth.")],
     bundle: Annotated[Path, typer.Option(help="The bundle to inspect with.")] = SHIPPED / "strip",
-    backend: Annotated[str, typer.Option(help="Inference backend.")] = "openvino",
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, masks.csv and overlays.")] = Path("out/inspect"),
-    mm_per_px: Annotated[
-        float | None, typer.Option(min=1e-6, help="Scale of the pictures; without it no millimetres.")
+    backend: Annotated[str, typer.Option(help="Inference backend: openvino, onnxruntime.")] = "openvino",
+    precision: Annotated[
+        str | None, typer.Option(help="fp16 or fp32; the bundle's own preference if not given.")
     ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, masks.csv and overlays.")] = Path("out/inspect"),
+    overlays: Annotated[str, typer.Option(help="Which pictures are drawn: defective, all, none.")] = "defective",
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Pictures of one size that go in together.")] = 4,
+    mm_per_px: Annotated[float | None, typer.Option(min=1e-6, help="Scale; without it no millimetres.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Inspect images: the wire's own messages, masks as run lengths, and overlay pictures.
@@ -81,4 +84,49 @@ def inspect(
     Exit code 0 when every image was inspected, 1 when some could not be read or had the wrong size (each is in
     results.jsonl as missed), 2 when nothing could be done.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from runtime.bundle import open_bundle
+    from runtime.inspect import InspectSettings, inspect_paths
+
+    console = Console(stderr=True)
+    settings = InspectSettings(
+        backend=backend,
+        precision=_one_of("--precision", precision, ("fp16", "fp32", None)),
+        batch=batch,
+        mm_per_px=mm_per_px,
+        overlays=_one_of("--overlays", overlays, ("defective", "all", "none")),
+    )
+    columns = (TextColumn("inspecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=as_json) as progress:
+        task = progress.add_task("inspecting", total=None)
+        summary = inspect_paths(
+            paths,
+            open_bundle(bundle),
+            out,
+            settings,
+            progress=lambda done, total, _: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        typer.echo(json.dumps(summary.as_json(), indent=2))
+    else:
+        found = ", ".join(f"{count} {name}" for name, count in summary.defects.items()) or "no defects"
+        console.print(
+            f"{summary.inspected} of {summary.images} images inspected with {summary.bundle} on {summary.backend} "
+            f"({summary.precision}): {summary.defective} defective, {found}.",
+            highlight=False,
+        )
+        if summary.missed:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in summary.missed_by_reason.items())
+            console.print(f"[bold red]{summary.missed} images were not inspected:[/] {reasons}.")
+        console.print(f"Messages: {summary.results}\nMasks:    {summary.masks}\nOverlays: {summary.overlays}")
+    sys.exit(summary.exit_code)
+
+
+def _one_of(option: str, value: str | None, allowed: tuple[Any, ...]) -> Any:
+    """The value of an option that takes only certain words."""
+    if value not in allowed:
+        words = ", ".join(word for word in allowed if word is not None)
+        raise typer.BadParameter(f"found {value!r}, expected one of {words}", param_hint=option)
+    return value

@@ -27,7 +27,7 @@ from runtime.errors import ConfigError
 from runtime.heads import head_of
 from runtime.journal import Journal, Retention
 from runtime.loop import Loop, LoopSettings
-from runtime.messages import ModelIdentity, RunEnded, RunStarted, utc_text
+from runtime.messages import RunEnded, RunStarted, utc_text
 from runtime.publisher import Publisher
 from runtime.replay import ReplayServer
 from runtime.sockets import CurveServer
@@ -101,7 +101,7 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         close_interrupted_run(publisher, journal, config.name)
         desk = StationDesk(publisher, line=line.line, run=config.run, patience_s=config.journal_patience_s)
         head = head_of(bundle.spec.task)
-        model = identity(bundle, config)
+        model = bundle.identity(config.backend, config.precision)
         answerer = head.answerer(bundle.spec, config.rules, model, config.mm_per_px)
         height_px, width_px = frame_size(bundle, config.camera)
         # Engines first: they take seconds to load, and a camera that runs meanwhile would lose frames.
@@ -167,17 +167,6 @@ def _check_size(config: StationConfig, found: tuple[int, int], expected: tuple[i
             f"station {config.name}: camera {config.camera.name} gives frames of {found[0]}x{found[1]}, "
             f"expected {expected[0]}x{expected[1]}, which the bundle takes. Change the camera's size or the bundle."
         )
-
-
-def identity(bundle: Bundle, config: StationConfig) -> ModelIdentity:
-    """Which model speaks, as every message says it."""
-    precisions = {bundle.precision_of(role, config.precision) for role in bundle.spec.graphs}
-    return ModelIdentity(
-        bundle=bundle.spec.name,
-        digest=bundle.digest,
-        backend=config.backend,
-        precision="+".join(sorted(precisions)),
-    )
 
 
 def close_interrupted_run(publisher: Publisher, journal: Journal, station: str) -> RunEnded | None:
