@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from runtime.cursor import Cursor, read_cursor, write_cursor
 from runtime.errors import WireError
-from runtime.messages import MAX_SEQUENCE, MESSAGE, Heartbeat, ReplayEnd
+from runtime.messages import MAX_SEQUENCE, MESSAGE, Heartbeat, ReplayBegin, ReplayEnd
 from runtime.replay_client import HistoryChangedError, Received, ReplayClient, unreadable
 from runtime.sockets import Context, CurveClient, connect, open_socket
 
@@ -219,7 +219,9 @@ class Subscriber:
         if not self._replay.asking:
             self._replay.ask(self._due, max(self._due, missing_to), self._journal)
         answer = self._replay.receive(wait_s)
-        if isinstance(answer, ReplayEnd):
+        if isinstance(answer, ReplayBegin):
+            self._journal = answer.journal
+        elif isinstance(answer, ReplayEnd):
             self._settle(answer, missing_to)
         elif answer is not None:
             sequence = answer.message.sequence
@@ -232,8 +234,6 @@ class Subscriber:
 
     def _settle(self, end: ReplayEnd, missing_to: int) -> None:
         """An answer is complete: ask on, go on live, or say that something is gone."""
-        if self._journal is None:
-            self._journal = end.journal
         if self._from_now:
             self._from_now = False
             self._due = end.last_sequence + 1

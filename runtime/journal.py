@@ -200,9 +200,7 @@ class Journal(JournalReader):
             if new:
                 for statement in _TABLES:
                     self._connection.execute(statement)
-                self._connection.execute(
-                    "INSERT INTO journal VALUES (?, ?, NULL)", (secrets.token_hex(8), self.line)
-                )
+                self._connection.execute("INSERT INTO journal VALUES (?, ?, NULL)", (secrets.token_hex(8), self.line))
             identity, line, open_since = self._connection.execute("SELECT * FROM journal").fetchone()
             if line != self.line:
                 raise JournalError(

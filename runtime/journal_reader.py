@@ -219,9 +219,7 @@ class JournalReader:
         self.close()
 
     def _blobs(self, station: str, sequence: int) -> tuple[bytes, ...]:
-        rows = self._rows(
-            "SELECT data FROM blob WHERE station = ? AND sequence = ? ORDER BY part", station, sequence
-        )
+        rows = self._rows("SELECT data FROM blob WHERE station = ? AND sequence = ? ORDER BY part", station, sequence)
         return tuple(data for (data,) in rows)
 
     def _rows(self, query: str, *parameters: object) -> list[Any]:

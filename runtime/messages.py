@@ -89,9 +89,7 @@ class Defect(Wire):
     strip_box: StripBox | None = Field(description="the whole defect so far; null without scale and position")
     continues_above: bool = Field(description="it began in an earlier frame")
     reaches_bottom: bool = Field(description="it touches the last row and may go on in the next frame")
-    joined_ids: tuple[int, ...] = Field(
-        default=(), description="earlier ids that turned out to be this defect"
-    )
+    joined_ids: tuple[int, ...] = Field(default=(), description="earlier ids that turned out to be this defect")
     rle: str = Field(description="mask in this frame: Severstal run lengths, 1-based, column-major")
 
 
@@ -129,9 +127,7 @@ class RunStarted(Envelope):
     """A run begins: from here on, every frame of the camera's counter is answered for."""
 
     kind: Literal["run_started"] = "run_started"
-    schema_version: Literal["ferrosight.run_started/1"] = Field(
-        default="ferrosight.run_started/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.run_started/1"] = Field(default="ferrosight.run_started/1", alias="schema")
     model: ModelIdentity
     camera: str
     mm_per_px: float | None
@@ -141,9 +137,7 @@ class Inspected(Envelope):
     """One frame that the models saw, and what they found on it."""
 
     kind: Literal["inspected"] = "inspected"
-    schema_version: Literal["ferrosight.inspected/1"] = Field(
-        default="ferrosight.inspected/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.inspected/1"] = Field(default="ferrosight.inspected/1", alias="schema")
     model: ModelIdentity
     frame_index: int = Field(ge=0)
     source: str = Field(default="", description="path of the picture where it came from a file")
@@ -191,9 +185,7 @@ class RunEnded(Envelope):
     """A run is over, and its books."""
 
     kind: Literal["run_ended"] = "run_ended"
-    schema_version: Literal["ferrosight.run_ended/1"] = Field(
-        default="ferrosight.run_ended/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.run_ended/1"] = Field(default="ferrosight.run_ended/1", alias="schema")
     reason: Literal["finished", "stopped", "failed", "interrupted"]
     detail: str = ""
     coverage: Coverage
@@ -208,9 +200,7 @@ class Heartbeat(Envelope):
     """The station lives. Not journaled; `sequence` is the last journaled one, -1 before the first."""
 
     kind: Literal["heartbeat"] = "heartbeat"
-    schema_version: Literal["ferrosight.heartbeat/1"] = Field(
-        default="ferrosight.heartbeat/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.heartbeat/1"] = Field(default="ferrosight.heartbeat/1", alias="schema")
     sequence: int = Field(ge=-1, le=MAX_SEQUENCE, description="of the station's last journaled message")
     state: StationState
     frames_inspected: int = Field(ge=0)
@@ -250,19 +240,22 @@ class ReplayRequest(Wire):
         default=None, description="identity of the journal that the consumer knows; another one is refused"
     )
     first: int = Field(ge=0, le=MAX_SEQUENCE)
-    stop: int = Field(
-        ge=0, le=MAX_SEQUENCE, description="may lie past the end; ask on from the answer's 'stop'"
-    )
+    stop: int = Field(ge=0, le=MAX_SEQUENCE, description="may lie past the end; ask on from the answer's 'stop'")
+
+
+class ReplayBegin(Wire):
+    """The first part of an answer: whose history follows."""
+
+    schema_version: Literal["ferrosight.replay_begin/1"] = Field(default="ferrosight.replay_begin/1", alias="schema")
+    station: StationName
+    journal: str = Field(description="identity of the journal file; another one means another history")
 
 
 class ReplayEnd(Wire):
     """The last part of an answer: all that the journal has of [first, stop) was sent before it."""
 
-    schema_version: Literal["ferrosight.replay_end/1"] = Field(
-        default="ferrosight.replay_end/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.replay_end/1"] = Field(default="ferrosight.replay_end/1", alias="schema")
     station: StationName
-    journal: str = Field(description="identity of the journal file; another one means another history")
     first: int = Field(ge=0, le=MAX_SEQUENCE)
     stop: int = Field(ge=0, le=MAX_SEQUENCE)
     last_sequence: int = Field(ge=-1, le=MAX_SEQUENCE, description="newest in the journal; -1 while empty")
@@ -276,8 +269,6 @@ journal cannot be read at the moment, and only then is it worth asking again."""
 class ReplayError(Wire):
     """The answer to a request that cannot be met."""
 
-    schema_version: Literal["ferrosight.replay_error/1"] = Field(
-        default="ferrosight.replay_error/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.replay_error/1"] = Field(default="ferrosight.replay_error/1", alias="schema")
     reason: ReplayReason
     error: str

@@ -78,9 +78,7 @@ class Publisher:
         """The sequence that the next message must have."""
         return self._next_sequence
 
-    def publish(
-        self, messages: Sequence[Message], blobs: Mapping[int, tuple[bytes, ...]] | None = None
-    ) -> None:
+    def publish(self, messages: Sequence[Message], blobs: Mapping[int, tuple[bytes, ...]] | None = None) -> None:
         """Journal messages in one commit, then send them.
 
         Args:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from runtime.errors import JournalError
 from runtime.journal_reader import JournalReader
-from runtime.messages import ReplayEnd, ReplayError, ReplayReason, ReplayRequest, json_of
+from runtime.messages import ReplayBegin, ReplayEnd, ReplayError, ReplayReason, ReplayRequest, json_of
 from runtime.sockets import Context, CurveServer, bind, open_socket
 
 CHUNK_MESSAGES = 1000
@@ -52,9 +52,7 @@ class ReplayServer:
         JournalError: There is no such journal.
     """
 
-    def __init__(
-        self, endpoint: str, journal: Path, *, context: Context, curve: CurveServer | None = None
-    ) -> None:
+    def __init__(self, endpoint: str, journal: Path, *, context: Context, curve: CurveServer | None = None) -> None:
         self._reader = JournalReader(journal)
         self._socket = open_socket(
             context,
@@ -128,7 +126,7 @@ class ReplayServer:
                 raise
 
     def _parts(self, frames: list[bytes]) -> Iterator[tuple[bytes, ...]]:
-        """The messages asked for and the end, or the error."""
+        """The begin, the messages asked for and the end; or the error."""
         try:
             request = _parse(frames)
             _check(request, self._reader.stations(), self._reader.identity)
@@ -142,13 +140,13 @@ class ReplayServer:
         except JournalError as error:
             yield _refusal("unavailable", error)
             return
+        yield b"begin", json_of(ReplayBegin(station=request.station, journal=self._reader.identity))
         for record in records:
             yield b"message", record.topic.encode(), record.json, *record.blobs
         if len(records) == CHUNK_MESSAGES or sum(record.size_bytes for record in records) >= CHUNK_BYTES:
             stop = records[-1].sequence + 1
         end = ReplayEnd(
             station=request.station,
-            journal=self._reader.identity,
             first=request.first,
             stop=stop,
             last_sequence=last,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import zmq
 from pydantic import ValidationError
 
 from runtime.errors import WireError
-from runtime.messages import MESSAGE, Message, ReplayEnd, ReplayError, ReplayRequest, json_of
+from runtime.messages import MESSAGE, Message, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest, json_of
 from runtime.sockets import Context, CurveClient, Socket, connect, open_socket
 
 PATIENCE_FIRST_S = 0.5
@@ -91,7 +92,7 @@ class ReplayClient:
         self._socket.send(json_of(request))
         self._give_up_s = self._clock_s() + self._patience_s
 
-    def receive(self, timeout_s: float) -> Received | ReplayEnd | None:
+    def receive(self, timeout_s: float) -> ReplayBegin | Received | ReplayEnd | None:
         """The next part of the answer; None if nothing came in time.
 
         After the `ReplayEnd` the question is answered.
@@ -103,7 +104,7 @@ class ReplayClient:
         if self._wanted is None:
             raise ValueError("nothing was asked")
         wait_s = min(timeout_s, self._give_up_s - self._clock_s())
-        if self._socket.poll(max(0, round(wait_s * 1000))):
+        if self._socket.poll(max(0, math.ceil(wait_s * 1000))):
             self._patience_s = PATIENCE_FIRST_S
             self._give_up_s = self._clock_s() + self._patience_s
             return self._read(self._wanted[1], self._socket.recv_multipart())
@@ -115,35 +116,46 @@ class ReplayClient:
         """Close the socket; calling it again does nothing."""
         self._socket.close(linger=0)
 
-    def _read(self, stop: int, parts: list[bytes]) -> Received | ReplayEnd | None:
+    def _read(self, stop: int, parts: list[bytes]) -> ReplayBegin | Received | ReplayEnd | None:
         who = f"replay {self._endpoint}"
         try:
-            match parts:
-                case [b"message", _, text, *blobs]:
-                    message = MESSAGE.validate_json(text)
-                    # Should the rest not come, only the rest is asked for.
-                    self._wanted = message.sequence + 1, stop
-                    return Received(message, tuple(blobs), recovered=True)
-                case [b"end", text]:
-                    end = ReplayEnd.model_validate_json(text)
-                    self._wanted = None
-                    return end
-                case [b"error", text]:
-                    error = ReplayError.model_validate_json(text)
-                    if error.reason == "unavailable":
-                        return None
-                    self._wanted = None
-                    raise REFUSALS.get(error.reason, WireError)(f"{who}: {error.error}")
-                case _:
-                    raise WireError(
-                        f"{who}: found an answer {parts[0][:20]!r}, expected a replay's. Check the port."
-                    )
+            return self._part(who, stop, parts)
         except ValidationError as error:
+            self._forget()
             raise unreadable(who, error) from error
+        except WireError:
+            self._forget()
+            raise
 
-    def _ask_again(self, first: int, stop: int) -> None:
+    def _part(self, who: str, stop: int, parts: list[bytes]) -> ReplayBegin | Received | ReplayEnd | None:
+        match parts:
+            case [b"message", _, text, *blobs]:
+                message = MESSAGE.validate_json(text)
+                # Should the rest not come, only the rest is asked for.
+                self._wanted = message.sequence + 1, stop
+                return Received(message, tuple(blobs), recovered=True)
+            case [b"begin", text]:
+                return ReplayBegin.model_validate_json(text)
+            case [b"end", text]:
+                end = ReplayEnd.model_validate_json(text)
+                self._wanted = None
+                return end
+            case [b"error", text]:
+                error = ReplayError.model_validate_json(text)
+                if error.reason == "unavailable":
+                    return None
+                raise REFUSALS.get(error.reason, WireError)(f"{who}: {error.error}")
+            case _:
+                raise WireError(f"{who}: found an answer {parts[0][:20]!r}, expected a replay's. Check the port.")
+
+    def _forget(self) -> None:
+        """Drop the question and whatever is still under way in answer to it."""
+        self._wanted = None
         self._socket.close(linger=0)
         self._socket = self._connect()
+
+    def _ask_again(self, first: int, stop: int) -> None:
+        self._forget()
         self._patience_s = min(2 * self._patience_s, PATIENCE_MOST_S)
         self.ask(first, stop, self._journal)
 

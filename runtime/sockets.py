@@ -17,6 +17,9 @@ from runtime.errors import ConfigError
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[zmq.Socket[bytes]]
 
+MAX_PORT = 65535
+"""The largest port of TCP."""
+
 PEER_SILENT_MS = 3000
 """A peer that answers no ping for so long is taken for gone: a machine without power closes nothing."""
 
@@ -111,6 +114,7 @@ def bind(who: str, socket: Socket, endpoint: str) -> str:
             socket is closed.
     """
     try:
+        _check_port(endpoint)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(linger=0)
@@ -121,7 +125,7 @@ def bind(who: str, socket: Socket, endpoint: str) -> str:
             errno.EACCES: "Name a port from 1024 up",
         }.get(error.errno or 0, "Write it like 'tcp://127.0.0.1:5556'")
         raise ConfigError(
-            f"{who}: endpoint {endpoint!r} cannot be bound ({error.strerror.lower()}), "
+            f"{who}: endpoint {endpoint!r} cannot be bound ({_reason(error)}), "
             f"expected a free one of this machine. {remedy}."
         ) from error
     return socket.get_string(zmq.LAST_ENDPOINT)
@@ -136,12 +140,13 @@ def connect(who: str, socket: Socket, endpoint: str, curve: CurveClient | None) 
     try:
         if curve is not None:
             curve.protect(socket)
+        _check_port(endpoint)
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close(linger=0)
         raise ConfigError(
-            f"{who}: cannot connect to {endpoint!r} ({error.strerror.lower()}), expected the endpoint of a "
-            "station. Write it like 'tcp://127.0.0.1:5556'."
+            f"{who}: cannot connect to {endpoint!r} ({_reason(error)}), expected the endpoint of a station. "
+            "Write it like 'tcp://127.0.0.1:5556'."
         ) from error
     except ConfigError:
         socket.close(linger=0)
@@ -160,6 +165,17 @@ def open_socket(context: Context, kind: int, options: dict[int, Any]) -> Socket:
     }.items():
         socket.set(option, value)
     return socket
+
+
+def _check_port(endpoint: str) -> None:
+    # ZeroMQ takes 99999 for what is left of it in 16 bits, and then listens where nobody looks.
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdecimal() and int(port) > MAX_PORT:
+        raise zmq.ZMQError(errno.EINVAL)
+
+
+def _reason(error: zmq.ZMQError) -> str:
+    return zmq.strerror(error.errno or 0).lower()
 
 
 def _read_keys(path: Path) -> tuple[bytes, bytes | None]:
