@@ -146,9 +146,9 @@ def build(
     with _bars() as report:
         plans = build_plans(
             bundle,
+            sizes,
             flavour=backend.value,
             targets=target or TARGETS,
-            sizes=sizes,
             rebuild=rebuild,
             progress=lambda role, phase, done, total: report(f"{role}: {phase}", done, total),
         )

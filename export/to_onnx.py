@@ -126,6 +126,7 @@ def to_onnx(network: nn.Module, role: str, size_px: tuple[int, int] | None) -> i
     if program is None:
         raise BundleError(f"export: the exporter gave no graph of the {role}, expected one.")
     model = lower_opset(program.model)
+    _forget_the_machine(model)
     _name_free_sizes(model, free_size=size_px is None)
     return model
 
@@ -160,7 +161,8 @@ class TrainedGraph:
         git_commit: At the training.
         metrics: Validation figures at these weights.
         size_px: Height and width of the data's frames; None where the data has many sizes.
-        least_truth_px: A frame with fewer truth pixels, but some, is neither defective nor clean.
+        least_truth_px: Truth pixels that make a frame defective, one for all classes or one a class; a frame that has
+            some, but too few of every class, is neither defective nor clean.
     """
 
     run: Path
@@ -175,7 +177,7 @@ class TrainedGraph:
     git_commit: str
     metrics: Mapping[str, float]
     size_px: tuple[int, int] | None
-    least_truth_px: int
+    least_truth_px: tuple[int, ...]
 
 
 def open_run(run: Path) -> TrainedGraph:
@@ -205,7 +207,7 @@ def open_run(run: Path) -> TrainedGraph:
         git_commit=record.git_commit,
         metrics=record.best,
         size_px=(height, width) if height and width else None,
-        least_truth_px=int(recipe["settings"].get("min_truth_px", 1)),
+        least_truth_px=tuple(recipe["settings"].get("min_truth_px", (1,))),
     )
 
 
@@ -270,6 +272,20 @@ def torch_outputs(network: nn.Module, role: str, frames: NDArray[np.uint8]) -> d
     module = GraphModule(network, role)
     parts = [module(torch.from_numpy(frame[None])).numpy() for frame in frames]
     return {module.head.output: np.concatenate(parts)}
+
+
+def _forget_the_machine(model: ir.Model) -> None:
+    """Remove the exporter's notes: source lines with their paths, as large as a small network's weights."""
+    from onnx_ir.passes import common as passes
+
+    passes.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def _name_free_sizes(model: ir.Model, *, free_size: bool) -> None:

@@ -115,10 +115,10 @@ class Plan:
 
 def build_plans(
     bundle: Path,
+    sizes: Sizes | None = None,
     *,
     flavour: FlavourName = "tensorrt_rtx",
     targets: Sequence[str] = TARGETS,
-    sizes: Sizes | None = None,
     precision: Precision = "fp16",
     rebuild: bool = False,
     progress: Progress = lambda *_: None,
@@ -131,9 +131,9 @@ def build_plans(
 
     Args:
         bundle: Its folder.
+        sizes: Shapes to build for; None takes batches of `BATCH`.
         flavour: Which TensorRT builds.
         targets: Compute capabilities, for a flavour that builds ahead of time.
-        sizes: Shapes to build for; None takes batches of `BATCH`.
         precision: Which ONNX file; TensorRT computes in the types that it states.
         rebuild: Build again what is there.
         progress: Told of each step.

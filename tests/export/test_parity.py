@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from export.parity import BACKENDS, LIMITS, Candidate, Golden, check, compare_gate, compare_segmenter, measure
+from runtime.bundle import GOLDEN_FILE, ParityResult, open_bundle
+from runtime.errors import BundleError, EngineError
+from tests.bundles import PLAIN_SETTINGS, make_strip_bundle
+
+HEIGHT, WIDTH = 32, 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_strip_bundle(tmp_path_factory.mktemp("parity") / "tiny", HEIGHT, WIDTH, precisions=("fp32", "fp16"))
+
+
+def golden_of(folder: Path) -> Golden:
+    with np.load(folder / GOLDEN_FILE) as arrays:
+        return Golden(
+            arrays["frames"],
+            {
+                "gate": {"defect_probability": arrays["gate.defect_probability"]},
+                "segmenter": {"class_probability": arrays["segmenter.class_probability"]},
+            },
+        )
+
+
+def candidates(folder: Path, backend: str) -> list[Candidate]:
+    return [
+        Candidate(role, graph, precision, backend, backend, folder / file)
+        for role, graph in open_bundle(folder).spec.graphs.items()
+        for precision, file in graph.files.items()
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_graphs_hold(folder: Path, backend: str) -> None:
+    told: list[Candidate] = []
+    results = measure(candidates(folder, backend), golden_of(folder), PLAIN_SETTINGS, threads=1, report=told.append)
+    check(results)
+    assert {(each.graph, each.precision, each.backend) for each in results} == {
+        (role, precision, backend) for role in ("gate", "segmenter") for precision in ("fp32", "fp16")
+    }
+    assert {each.figure for each in results} == set(LIMITS)
+    assert len(told) == 4
+
+
+def tamper(source: Path, target: Path, weight: str, value: float) -> None:
+    model = onnx.load(source)
+    for each in model.graph.initializer:
+        if each.name == weight:
+            old = numpy_helper.to_array(each)
+            each.CopyFrom(numpy_helper.from_array(np.full(old.shape, value, old.dtype), weight))
+    onnx.save(model, target)
+
+
+def measure_tampered(folder: Path, tmp_path: Path, role: str, weight: str, value: float) -> tuple[ParityResult, ...]:
+    graph = open_bundle(folder).spec.graphs[role]
+    file = graph.files["fp16"]
+    tamper(folder / file, tmp_path / file, weight, value)
+    altered = Candidate(role, graph, "fp16", "onnxruntime", "onnxruntime", tmp_path / file)
+    return measure([altered], golden_of(folder), PLAIN_SETTINGS, threads=1)
+
+
+def test_a_gate_that_changes_its_mind_is_refused(folder: Path, tmp_path: Path) -> None:
+    results = measure_tampered(folder, tmp_path, "gate", "middle", 125.0)  # now clean steel looks defective
+    with pytest.raises(
+        BundleError, match=r"parity of gate \(fp16, onnxruntime\): found gate_flips 2, expected at most 0\. Nothing"
+    ):
+        check(results)
+
+
+def test_a_segmenter_that_sees_other_pixels_is_refused(folder: Path, tmp_path: Path) -> None:
+    results = measure_tampered(folder, tmp_path, "segmenter", "centres", 120.0)
+    with pytest.raises(
+        BundleError, match=r"parity of segmenter \(fp16, onnxruntime\): found dice_loss 1, expected at most 0\.002"
+    ):
+        check(results)
+
+
+def test_a_backend_that_is_not_there_is_named(folder: Path) -> None:
+    (first, *_) = candidates(folder, "crystal_ball")
+    with pytest.raises(EngineError, match="'crystal_ball': found no such backend"):
+        measure([first], golden_of(folder), PLAIN_SETTINGS)
+
+
+def test_no_number_is_no_parity() -> None:
+    figures = compare_gate(
+        {"defect_probability": np.array([np.nan], np.float32)},
+        {"defect_probability": np.array([0.2], np.float32)},
+        PLAIN_SETTINGS,
+    )
+    assert figures["probability_max_abs"] == np.inf
+    nan = ParityResult(
+        graph="gate", precision="fp16", backend="x", figure="y", value=float("nan"), limit=1.0, passed=True
+    )
+    with pytest.raises(BundleError, match="found y nan"):
+        check([nan])
+
+
+def test_a_flip_is_counted_at_the_gates_threshold() -> None:
+    found = {"defect_probability": np.array([0.41, 0.49, 0.9], np.float32)}
+    torch = {"defect_probability": np.array([0.39, 0.51, 0.9], np.float32)}
+    flips = {
+        threshold: compare_gate(found, torch, {"gate_threshold": threshold})["gate_flips"]
+        for threshold in (0.3, 0.4, 0.5)
+    }
+    assert flips == {0.3: 0.0, 0.4: 1.0, 0.5: 1.0}
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12))
+def test_lost_dice_is_that_of_the_masks(both: int, ours: int, theirs: int) -> None:
+    def plane(start: int, stop: int) -> dict[str, Any]:
+        levels = np.zeros((1, 1, 1, 40), np.uint8)
+        levels[..., start:stop] = 200
+        return {"class_probability": levels}
+
+    figures = compare_segmenter(plane(0, ours + both), plane(ours, ours + both + theirs), {"pixel_thresholds": (0.5,)})
+    whole = 2 * both + ours + theirs
+    assert figures["dice_loss"] == pytest.approx((ours + theirs) / whole if whole else 0.0)

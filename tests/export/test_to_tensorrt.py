@@ -1,0 +1,200 @@
+"""Plans are really built, with no GPU: TensorRT-RTX does it ahead of time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Draft, write_bundle
+from export.manifest import read_manifest
+from export.parity import Golden
+from export.to_tensorrt import Sizes, build_plans
+from runtime.bundle import Parity, ParityResult, open_bundle
+from runtime.errors import BundleError, EngineError
+from runtime.spec import GraphSpec, Provenance, TensorSpec
+from tests.bundles import PLAIN_SETTINGS, make_strip_bundle, plain_frames, seal
+
+
+def rtx_works() -> bool:
+    try:
+        import tensorrt_rtx
+    except (ImportError, OSError):
+        return False
+    return bool(tensorrt_rtx.__version__)
+
+
+needs_rtx = pytest.mark.skipif(not rtx_works(), reason="tensorrt-rtx is not installed")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_strip_bundle(tmp_path / "tiny", 64, 64)
+
+
+@needs_rtx
+def test_plans_lie_in_the_bundle_with_their_manifests(tiny: Path) -> None:
+    told: list[tuple[str, str, int, int]] = []
+    plans = build_plans(tiny, batch_of(4), targets=("8.6", "12.0"), progress=lambda *step: told.append(step))
+    bundle = open_bundle(tiny)
+    assert [plan.manifest.role for plan in plans] == ["gate", "segmenter"]
+    for plan in plans:
+        assert plan.built
+        assert plan.size_bytes == plan.path.stat().st_size > 1000
+        assert plan.manifest.plan_file in bundle.spec.files
+        assert read_manifest(tiny / plan.manifest.side_car_file) == plan.manifest
+        assert plan.manifest.onnx_sha256 == bundle.spec.files[f"{plan.manifest.role}.fp16.onnx"]
+        assert plan.manifest.targets == ("8.6", "12.0")
+        assert plan.manifest.profile["frames"].largest == (4, 1, 64, 64)
+    assert {role for role, *_ in told} == {"gate", "segmenter"}
+    assert all(0 <= done <= total for _, _, done, total in told)
+
+
+@needs_rtx
+def test_what_is_there_is_not_built_again(tiny: Path) -> None:
+    first = build_plans(tiny, batch_of(4))
+    spec = (tiny / "spec.json").read_bytes()
+    second = build_plans(tiny, batch_of(4))
+    assert [plan.built for plan in second] == [False, False]
+    assert [plan.path for plan in second] == [plan.path for plan in first]
+    assert (tiny / "spec.json").read_bytes() == spec
+    assert all(plan.built for plan in build_plans(tiny, batch_of(4), rebuild=True))
+    assert len(list((tiny / "engines").iterdir())) == 4
+
+
+@needs_rtx
+def test_another_batch_is_another_plan(tiny: Path) -> None:
+    build_plans(tiny, batch_of(4))
+    build_plans(tiny, batch_of(8))
+    assert len(list((tiny / "engines").glob("*.plan"))) == 4
+    open_bundle(tiny)
+
+
+@needs_rtx
+def test_a_target_that_does_not_exist_is_refused(tiny: Path) -> None:
+    with pytest.raises(EngineError, match=r"found the target 9\.9, expected one of .*8\.9"):
+        build_plans(tiny, batch_of(4), targets=("9.9",))
+    assert not list(tiny.glob("engines/*"))
+
+
+@needs_rtx
+def test_a_build_can_be_stopped(tiny: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plans(tiny, batch_of(4), progress=stop)
+    assert not list(tiny.glob("engines/*"))
+    open_bundle(tiny)
+
+
+@needs_rtx
+def test_what_the_parser_says_is_passed_on(tiny: Path) -> None:
+    (tiny / "gate.fp16.onnx").write_bytes(b"no graph at all")
+    with pytest.raises(EngineError, match=r"build gate .*found gate\.fp16\.onnx, which its parser refuses: .*\w"):
+        build_plans(seal(tiny), batch_of(4))
+
+
+@needs_rtx
+def test_a_graph_that_breaks_its_contract_is_refused(tiny: Path) -> None:
+    gate, segmenter = tiny / "gate.fp16.onnx", tiny / "segmenter.fp16.onnx"
+    gate.write_bytes(segmenter.read_bytes())
+    with pytest.raises(EngineError, match=r"found outputs \{'class_probability': 'uint8'\}, expected"):
+        build_plans(seal(tiny), batch_of(4))
+
+
+@needs_rtx
+def test_free_sizes_need_a_range(tmp_path: Path) -> None:
+    free = make_strip_bundle(tmp_path / "free", 64, 64, dynamic_size=True)
+    with pytest.raises(BundleError, match="leaves H of its input 'frames' free"):
+        build_plans(free, batch_of(4))
+    plans = build_plans(free, Sizes((1, 2, 4), (32, 64, 64), (32, 64, 128)))
+    assert plans[0].manifest.profile["frames"].largest == (4, 1, 64, 128)
+
+
+def test_a_flavour_that_is_not_installed_is_named(tiny: Path) -> None:
+    # In a process of its own, without its installed packages: also shows that nothing else is needed to say so.
+    code = (
+        "import importlib.util, pathlib, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name == 'tensorrt' else find(name)\n"
+        "from export.to_tensorrt import build_plans\n"
+        "try:\n"
+        "    build_plans(pathlib.Path(sys.argv[1]), flavour='tensorrt')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+        "print(sorted({'torch', 'onnx', 'onnx_ir', 'train'} & set(sys.modules)))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tiny)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env={"PYTHONPATH": "."},
+    ).stdout
+    assert said.startswith("EngineError build: found no library 'tensorrt', expected it to be installed. Run: pip")
+    assert said.endswith("[]\n")
+
+
+def batch_of(most: int) -> Sizes:
+    return Sizes(batch=(1, most, most))
+
+
+@needs_rtx
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_papers_models_are_built_for_batches_of_1_to_32(tmp_path: Path) -> None:
+    """ResNet50 and the EfficientNet-B3 U-Net with random weights, half, 256x1600."""
+    import onnx_ir as ir
+    import torch
+
+    from export.half import to_half
+    from export.to_onnx import graph_output, to_onnx
+    from train.models import build, count_parameters
+
+    torch.manual_seed(0)
+    graphs: dict[str, GraphSpec] = {}
+    for role, architecture, classes in (("gate", "resnet50", 1), ("segmenter", "unet-efficientnet-b3", 4)):
+        network = build(role, architecture, classes=classes).eval()  # type: ignore[arg-type]
+        file = f"{role}.fp16.onnx"
+        ir.save(to_half(to_onnx(network, role, (256, 1600))), tmp_path / file)
+        graphs[role] = GraphSpec(
+            architecture=architecture,
+            variant="paper",
+            parameters=count_parameters(network),
+            files={"fp16": file},
+            input=TensorSpec(name="frames", dtype="uint8", shape=("N", 1, 256, 1600)),
+            outputs=(graph_output(role, classes, (256, 1600)),),
+        )
+    assert [graph.parameters for graph in graphs.values()] == [23_510_081, 13_159_468]
+    # Parity is another test's business: these weights were never trained.
+    results = tuple(
+        ParityResult(graph=role, precision="fp16", backend="none", figure="none", value=0, limit=0, passed=True)
+        for role in graphs
+    )
+    provenance = Provenance(recipe={}, data={}, git_commit="none", created_at="2024-01-01T00:00:00Z", metrics={})
+    draft = Draft(
+        name="paper",
+        task="strip",
+        graphs=graphs,
+        onnx={f"{role}.fp16.onnx": tmp_path / f"{role}.fp16.onnx" for role in graphs},
+        settings=PLAIN_SETTINGS,
+        provenance=provenance,
+        golden=Golden(plain_frames(1), {}),
+        parity=Parity(limits={"none": 0}, results=results),
+    )
+    bundle = write_bundle(draft, tmp_path / "paper")
+    for plan in build_plans(bundle.path):
+        assert plan.manifest.profile["frames"].model_dump() == {
+            "smallest": (1, 1, 256, 1600),
+            "usual": (8, 1, 256, 1600),
+            "largest": (32, 1, 256, 1600),
+        }
+        assert plan.manifest.precision == "fp16"
+        assert plan.manifest.targets == ("8.6", "8.9", "12.0")
+        assert plan.size_bytes > graphs[plan.manifest.role].parameters * 2 * 0.9
+        assert read_manifest(bundle.path / plan.manifest.side_car_file) == plan.manifest
+    open_bundle(bundle.path)
