@@ -29,6 +29,9 @@ Part = Literal["test", "validation", "train", "all"]
 SYNTHETIC_FRAMES = 500
 """Frames of a synthetic strip where `synthetic=SEED` names no number."""
 
+DEFECTS_PER_FRAME, LOOK_ALIKES_PER_FRAME = 0.7, 1.0
+"""Mean numbers of defects and of harmless marks that start in a synthetic frame; about half of the frames are clean."""
+
 USUAL_FIRST_SEED = 1000
 USUAL_STRIPS = {"train": 60, "validation": 8}
 """What a recipe that does not say otherwise renders: the defaults of `train.datasets.synthetic`, restated
@@ -89,8 +92,8 @@ def open_data(text: str, spec: ModelSpec, part: Part, size: tuple[int, int] | No
         size: Rows and columns of a synthetic frame, where the bundle's graphs are made for one size.
 
     Raises:
-        ConfigError: The text is not of that form, names no known data, or the part is empty.
-        DataError: A picture or label of the dataset cannot be used.
+        ConfigError: The text is not of that form, names no known data, the part is empty, or a picture or label
+            cannot be used, which the reading of the pictures may raise too.
     """
     kind, equals, source = text.partition("=")
     if not equals or not kind or not source:
@@ -103,8 +106,8 @@ def open_data(text: str, spec: ModelSpec, part: Part, size: tuple[int, int] | No
 
 
 def _open_synthetic(source: str, spec: ModelSpec, size: tuple[int, int]) -> EvaluationSet:
-    seed_text, _, count_text = source.partition(":")
-    if not seed_text.isdecimal() or not (count_text or str(SYNTHETIC_FRAMES)).isdecimal():
+    seed_text, colon, count_text = source.partition(":")
+    if not seed_text.isdecimal() or (colon and not count_text.isdecimal()):
         raise ConfigError(
             f"--data synthetic={source}: expected synthetic=SEED or synthetic=SEED:FRAMES, whole numbers."
         )
@@ -112,7 +115,13 @@ def _open_synthetic(source: str, spec: ModelSpec, size: tuple[int, int]) -> Eval
     if count < 1:
         raise ConfigError(f"--data synthetic={source}: found no frames, expected at least 1.")
     try:
-        steel = strip.SyntheticStrip(seed, height_px=size[0], width_px=size[1])
+        steel = strip.SyntheticStrip(
+            seed,
+            height_px=size[0],
+            width_px=size[1],
+            defects_per_frame=DEFECTS_PER_FRAME,
+            look_alikes_per_frame=LOOK_ALIKES_PER_FRAME,
+        )
     except CameraError as error:
         raise ConfigError(f"--data synthetic={source}: {error}") from error
 
@@ -121,12 +130,12 @@ def _open_synthetic(source: str, spec: ModelSpec, size: tuple[int, int]) -> Eval
             frame = steel.frame(index)
             yield Picture(f"seed{seed}-frame{index}", frame.pixels, frame.truth)
 
-    digest = hashlib.sha256(json.dumps([seed, count, size]).encode())
+    digest = hashlib.sha256(json.dumps([seed, count, size, DEFECTS_PER_FRAME, LOOK_ALIKES_PER_FRAME]).encode())
     for module in (strip, planted, surface):
         digest.update(Path(str(module.__file__)).read_bytes())
     return EvaluationSet(
         kind="synthetic",
-        source=f"seed {seed}, frames 0 to {count - 1}",
+        source=f"seed {seed}, frames 0 to {count - 1} of {size[0]}x{size[1]}, {DEFECTS_PER_FRAME:g} defects a frame",
         part="all",
         digest=digest.hexdigest(),
         class_names=("pitting", "inclusion", "scratch", "corrosion"),
@@ -167,7 +176,10 @@ def _open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluat
             f"--data {kind}={path}: the bundle's recipe has data settings that these loaders do not take: "
             f"{error.errors(include_url=False)[0]['msg']}. Use the version of ferrosight that trained it."
         ) from error
-    dataset = entry.open(settings, _CACHE)
+    try:
+        dataset = entry.open(settings, _CACHE)
+    except datasets.DataError as error:
+        raise ConfigError(str(error)) from error
     numbers = range(len(dataset)) if part == "all" else dataset.split[part]
     if not numbers:
         raise ConfigError(
@@ -176,7 +188,10 @@ def _open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluat
 
     def pictures() -> Iterator[Picture]:
         for number in numbers:
-            sample = dataset.sample(number)
+            try:
+                sample = dataset.sample(number)
+            except datasets.DataError as error:
+                raise ConfigError(str(error)) from error
             yield Picture(sample.name, sample.pixels, sample.masks)
 
     return EvaluationSet(
@@ -191,15 +206,11 @@ def _open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluat
     )
 
 
-def _part_in_training(
-    spec: ModelSpec, kind: str, tables: dict[str, dict[str, Any]], digest: str, part: Part
-) -> str:
+def _part_in_training(spec: ModelSpec, kind: str, tables: dict[str, dict[str, Any]], digest: str, part: Part) -> str:
     """Whether a part of a dataset was trained on, as far as the bundle's provenance tells."""
     if not tables:
         return f"no: the recipes name no data of kind {kind!r}"
-    splits = {
-        json.dumps({k: v for k, v in t.items() if k != "path"}, sort_keys=True) for t in tables.values()
-    }
+    splits = {json.dumps({k: v for k, v in t.items() if k != "path"}, sort_keys=True) for t in tables.values()}
     if len(splits) > 1:
         return "perhaps: the gate's and the segmenter's recipes split it differently"
     if any(spec.provenance.data.get(role) != digest for role in tables):

@@ -17,9 +17,7 @@ STRIP_SIZE_PX = (256, 1600)
 """Rows and columns of a frame where neither the graph nor the user says: the paper's."""
 
 
-def steel_frames(
-    count: int, size: tuple[int, int], seed: int = 0, defects_per_frame: float = 0.7
-) -> NDArray[np.uint8]:
+def steel_frames(count: int, size: tuple[int, int], seed: int = 0, defects_per_frame: float = 0.7) -> NDArray[np.uint8]:
     """(count, 1, H, W) uint8 consecutive frames of a synthetic strip.
 
     Args:

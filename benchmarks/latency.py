@@ -35,21 +35,21 @@ LEAST_RUNS = 5
 class LatencyPlan(Report):
     """What is measured, and how long."""
 
-    backends: tuple[str, ...] = Field(("openvino",), min_length=1)
-    batches: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
-    graphs: tuple[str, ...] | None = Field(None, description="roles; unset: every graph of the bundle")
-    precision: Precision | None = Field(None, description="unset: fp16 where the bundle has it")
-    runs: int = Field(100, ge=1, description="batches timed in a cell, each way")
-    warm_up: int = Field(5, ge=0, description="batches before, not timed")
+    backends: tuple[str, ...] = Field(default=("openvino",), min_length=1)
+    batches: tuple[int, ...] = Field(default=(1, 2, 4, 8), min_length=1)
+    graphs: tuple[str, ...] | None = Field(default=None, description="roles; unset: every graph of the bundle")
+    precision: Precision | None = Field(default=None, description="unset: fp16 where the bundle has it")
+    runs: int = Field(default=100, ge=1, description="batches timed in a cell, each way")
+    warm_up: int = Field(default=5, ge=0, description="batches before, not timed")
     most_s: float = Field(
-        30.0, gt=0, description=f"seconds after which a cell ends, not before {LEAST_RUNS} runs"
+        default=30.0, gt=0, description=f"seconds after which a cell ends, not before {LEAST_RUNS} runs"
     )
-    slots: int = Field(2, ge=1, description="batches in flight for the throughput")
-    threads: int | None = Field(None, ge=1, description="CPU threads; unset: the backend's choice")
+    slots: int = Field(default=2, ge=1, description="batches in flight for the throughput")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; unset: the backend's choice")
     size_px: tuple[int, int] | None = Field(
-        None, description="rows and columns, for graphs that leave them open"
+        default=None, description="rows and columns, for graphs that leave them open"
     )
-    seed: int = Field(0, ge=0, description="synthetic strip that the frames show")
+    seed: int = Field(default=0, ge=0, description="synthetic strip that the frames show")
 
 
 class LatencyRow(Report):
@@ -73,9 +73,7 @@ class LatencyRow(Report):
 class LatencyReport(Report):
     """What `ferrosight bench latency` writes."""
 
-    schema_version: Literal["ferrosight.bench_latency/1"] = Field(
-        default="ferrosight.bench_latency/1", alias="schema"
-    )
+    schema_version: Literal["ferrosight.bench_latency/1"] = Field(default="ferrosight.bench_latency/1", alias="schema")
     machine: Machine
     bundle: BundleName
     plan: LatencyPlan
@@ -126,7 +124,7 @@ def measure_latency(
     Args:
         path: The bundle.
         plan: What, and how long.
-        advance: Told of each cell once it is measured.
+        advance: Told of each cell before it is measured.
         clock_ns: A clock in nanoseconds.
 
     Raises:
@@ -138,8 +136,8 @@ def measure_latency(
     bundle = open_bundle(path)
     rows: list[LatencyRow] = []
     for cell in cells_of(bundle, plan):
-        rows.append(_measure_cell(bundle, cell, plan, clock_ns))
         advance(cell)
+        rows.append(_measure_cell(bundle, cell, plan, clock_ns))
     return LatencyReport(
         machine=machine,
         bundle=BundleName(name=bundle.spec.name, digest=bundle.digest),
@@ -188,9 +186,7 @@ def run_once(engine: Engine, frames: NDArray[np.uint8]) -> None:
     engine.release(ticket)
 
 
-def _alone(
-    engine: Engine, frames: NDArray[np.uint8], plan: LatencyPlan, clock_ns: Callable[[], int]
-) -> Iterator[int]:
+def _alone(engine: Engine, frames: NDArray[np.uint8], plan: LatencyPlan, clock_ns: Callable[[], int]) -> Iterator[int]:
     """The time of each batch in nanoseconds, with nothing else in flight."""
     end_ns = clock_ns() + plan.most_s * 1e9
     for run in range(plan.runs):
@@ -203,9 +199,7 @@ def _alone(
         engine.release(ticket)
 
 
-def _in_flight_fps(
-    engine: Engine, frames: NDArray[np.uint8], runs: int, clock_ns: Callable[[], int]
-) -> float:
+def _in_flight_fps(engine: Engine, frames: NDArray[np.uint8], runs: int, clock_ns: Callable[[], int]) -> float:
     """Frames a second while every slot has a batch, from the first submit to the last collect."""
     flying: deque[Ticket] = deque()
     before_ns = clock_ns()

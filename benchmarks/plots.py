@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from benchmarks.latency import LatencyReport, LatencyRow
+    from benchmarks.overhead_report import AddedLatency, CascadeOverhead, NullLine, OverheadReport
 
 INK, GRID = "#22313f", "#d5dbe1"
-COLOURS = ("#1b6ca8", "#e08e0b", "#3a9d5d", "#a23b72", "#5c677d", "#c8553d")
+TARGET = "#c8553d"
+COLOURS = ("#1b6ca8", "#e08e0b", "#3a9d5d", "#a23b72", "#5c677d")
 DPI = 120
 
 
@@ -75,3 +77,58 @@ def _plot_graph(axis: Axes, rows: Sequence[LatencyRow]) -> None:
     axis.set_ylim(bottom=0)
     axis.set_xlabel("frames in a batch", color=INK)
     axis.legend(frameon=False)
+
+
+def plot_overhead(report: OverheadReport, path: Path) -> None:
+    """A panel for each question that was asked, with its target as a dashed line."""
+    answers: list[tuple[Callable[[Axes, Any], None], object]] = [
+        (draw, answer)
+        for draw, answer in (
+            (_plot_cascade, report.cascade),
+            (_plot_null_line, report.null_line),
+            (_plot_added_latency, report.added_latency),
+        )
+        if answer is not None
+    ]
+    figure, axes = panels(len(answers))
+    for axis, (draw, answer) in zip(axes, answers, strict=True):
+        draw(axis, answer)
+    figure.suptitle(report.machine.heading, fontsize=7, color=INK)
+    save(figure, path)
+
+
+def _plot_cascade(axis: Axes, answer: CascadeOverhead) -> None:
+    turns = range(len(answer.bare_fps))
+    axis.plot(turns, answer.bare_fps, "o-", color=COLOURS[0], label="bare engines")
+    between = [turn + 0.5 for turn in range(len(answer.line_fps))]
+    axis.plot(between, answer.line_fps, "s-", color=COLOURS[1], label="whole line")
+    least = [answer.target_ratio * (a + b) / 2 for a, b in zip(answer.bare_fps, answer.bare_fps[1:], strict=False)]
+    axis.plot(between, least, "--", color=TARGET, label=f"target: {answer.target_ratio:g} of the bare")
+    axis.set_ylim(0, 1.15 * max(*answer.bare_fps, *answer.line_fps))
+    axis.set_xticks([])
+    axis.set_xlabel("turns, in the order they ran", color=INK)
+    axis.set_ylabel("frames/s", color=INK)
+    axis.set_title(f"line / bare = {answer.ratio:.3f}", color=INK)
+    axis.legend(frameon=False, loc="lower left")
+
+
+def _plot_null_line(axis: Axes, answer: NullLine) -> None:
+    axis.bar(range(1, len(answer.line_fps) + 1), answer.line_fps, color=COLOURS[0], width=0.6)
+    axis.axhline(answer.target_fps, color=TARGET, linestyle="--", label=f"target: {answer.target_fps:,.0f}")
+    axis.set_xticks(range(1, len(answer.line_fps) + 1))
+    axis.set_xlabel("run", color=INK)
+    axis.set_ylabel("frames/s", color=INK)
+    axis.set_title(f"null engine: {answer.fps:,.0f} frames/s", color=INK)
+    axis.legend(frameon=False, loc="lower left")
+
+
+def _plot_added_latency(axis: Axes, answer: AddedLatency) -> None:
+    spread = answer.latency_ms.model_dump()
+    bars = axis.bar(list(spread), list(spread.values()), color=COLOURS[0], width=0.6)
+    axis.bar_label(bars, fmt="%.3f", color=INK)
+    for place, name in enumerate(spread):
+        if name in answer.target_ms:
+            axis.plot([place - 0.4, place + 0.4], [answer.target_ms[name]] * 2, "--", color=TARGET)
+    axis.set_yscale("log")
+    axis.set_ylabel("ms, dashed: target", color=INK)
+    axis.set_title(f"added latency at {answer.rate_hz:,.0f} frames/s", color=INK)

@@ -80,8 +80,8 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"|-{line}-|" if row == 1 else f"| {line} |" for row, line in enumerate(text))
 
 
-def write_report(out: Path, name: str, report: Report, markdown: str) -> None:
+def write_report(out: Path, name: str, report_json: str, markdown: str) -> None:
     """Write `NAME.json` and `NAME.md` into a folder, which is made if it is absent."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(report.to_json(), encoding="utf-8")
+    (out / f"{name}.json").write_text(report_json, encoding="utf-8")
     (out / f"{name}.md").write_text(markdown.rstrip() + "\n", encoding="utf-8")

@@ -20,9 +20,7 @@ SLIVER_RULE = (
     "drop such a mask, so the gate's figures are given over all frames and again without these. Dice and IoU "
     "leave no frame out."
 )
-DICE_RULE = (
-    "Competition Dice: the Dice coefficient of each frame and class, averaged over all; empty on empty is 1."
-)
+DICE_RULE = "Competition Dice: the Dice coefficient of each frame and class, averaged over all; empty on empty is 1."
 IOU_RULE = (
     "IoU: pixels of all frames pooled; where classes overlap, the likeliest found and the first true one "
     "count; the mean is over background and all classes that are found or true anywhere."
@@ -55,9 +53,7 @@ class MaskFigures(Report):
     """How well the masks fit."""
 
     dice: float = Field(description="competition Dice")
-    dice_defective: float | None = Field(
-        description="over the frame-class pairs with truth; null without any"
-    )
+    dice_defective: float | None = Field(description="over the frame-class pairs with truth; null without any")
     mean_iou: float = Field(description="over background and the classes that occur")
     background_iou: float | None
     by_class: dict[str, ClassFigures]

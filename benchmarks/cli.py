@@ -1,0 +1,243 @@
+"""The measuring commands: bench latency, bench overhead, evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmarks.evaluation_data import EvaluationSet
+
+app = typer.Typer(no_args_is_help=True)
+bench = typer.Typer(no_args_is_help=True)
+app.add_typer(bench, name="bench", help="Measure how fast the models and the line are, on this machine.")
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "strip"
+"""The bundle of a source checkout."""
+
+BackendOption = Annotated[str, typer.Option(help="Inference backend.")]
+PrecisionOption = Annotated[
+    Literal["fp32", "fp16"] | None, typer.Option(help="Which files are run; unset: fp16 where the bundle has it.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of an engine; unset: the backend's choice.")
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for the JSON, the Markdown table and the plot.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@bench.command()
+def latency(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.")] = SHIPPED,
+    backend: Annotated[list[str] | None, typer.Option(help="Backend; may be given more than once.")] = None,
+    batch: Annotated[str, typer.Option(help="Batches, with commas between.")] = "1,2,4,8",
+    graph: Annotated[
+        list[str] | None, typer.Option(help="Graph of the bundle, such as gate; unset: all. More than once.")
+    ] = None,
+    precision: PrecisionOption = None,
+    runs: Annotated[int, typer.Option(min=1, help="Batches timed in each cell; below 100 the p99 is the max.")] = 100,
+    warm_up: Annotated[int, typer.Option(min=0, help="Batches before, not timed.")] = 5,
+    most_s: Annotated[float, typer.Option(min=0.01, help="Seconds after which a cell ends early.")] = 30.0,
+    slots: Annotated[int, typer.Option(min=1, help="Batches in flight for the frames a second.")] = 2,
+    threads: ThreadsOption = None,
+    size: Annotated[
+        str | None, typer.Option(help="Frame as ROWSxCOLUMNS, for graphs that leave it open; 256x1600 if unset.")
+    ] = None,
+    out: OutOption = Path("out/bench"),
+    as_json: JsonOption = False,
+) -> None:
+    """Latency of each graph of a bundle, by backend and batch: p50, p95, p99, max, and frames a second.
+
+    Each cell opens an engine for its batch and times 'submit' to 'collect' with nothing else in flight, then frames a
+    second with all slots taken. Nothing is left out of a time but the upload of weights.
+    """
+    from benchmarks.latency import LatencyPlan, cells_of, latency_markdown, measure_latency
+    from benchmarks.plots import plot_latency
+    from runtime.bundle import open_bundle
+
+    plan = LatencyPlan(
+        backends=tuple(backend or ("openvino",)),
+        batches=_batches(batch),
+        graphs=tuple(graph) if graph else None,
+        precision=precision,
+        runs=runs,
+        warm_up=warm_up,
+        most_s=most_s,
+        slots=slots,
+        threads=threads,
+        size_px=None if size is None else _size(size),
+    )
+    with _progress(len(cells_of(open_bundle(bundle), plan)), quiet=as_json) as begin:
+        report = measure_latency(bundle, plan, lambda cell: begin(str(cell)))
+    _tell(report.to_json(), latency_markdown(report), out, "latency", as_json=as_json)
+    plot_latency(report, out / "latency.png")
+
+
+@bench.command()
+def overhead(
+    bundle: Annotated[Path, typer.Argument(help="A strip bundle.")] = SHIPPED,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask only this: cascade, null_line or added_latency. More than once."),
+    ] = None,
+    backend: BackendOption = "openvino",
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most frames in a batch.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of the line; the median counts.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one turn, about.")] = 10.0,
+    null_frames: Annotated[int, typer.Option(min=100, help="Frames of one run with the null engine.")] = 40_000,
+    rate_hz: Annotated[float, typer.Option(min=1.0, help="Camera's pace for the added latency, frames/s.")] = 1250.0,
+    drawn_frames: Annotated[int, typer.Option(min=1, help="Different frames that the camera shows in a loop.")] = 64,
+    defects_per_frame: Annotated[
+        float, typer.Option(min=0.0, help="Decides the share of frames that pass the gate.")
+    ] = 0.7,
+    subscriber: Annotated[bool, typer.Option(help="Subscribe in a process of its own.")] = True,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Profile the loop with the null engine; its figures are then too low.")
+    ] = False,
+    out: OutOption = Path("out/bench"),
+    as_json: JsonOption = False,
+) -> None:
+    """What the line costs around its engines: throughput kept, frames a second without a model, latency added.
+
+    One process, one run: the whole line and its bare engines take turns; then the line runs with an engine that
+    answers clean at once, as fast as it can and at a camera's pace.
+    """
+    from benchmarks.overhead import measure_overhead, profiled, steps_of
+    from benchmarks.overhead_report import QUESTIONS, OverheadPlan, overhead_markdown
+    from benchmarks.plots import plot_overhead
+
+    unknown = sorted(set(only or ()) - set(QUESTIONS))
+    if unknown:
+        raise ConfigError(f"bench overhead: found --only {unknown[0]}, expected one of {', '.join(QUESTIONS)}.")
+    plan = OverheadPlan(
+        questions=tuple(question for question in QUESTIONS if not only or question in only),
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        batch=batch,
+        rounds=rounds,
+        seconds=seconds,
+        null_frames=null_frames,
+        rate_hz=rate_hz,
+        drawn_frames=drawn_frames,
+        defects_per_frame=defects_per_frame,
+        subscribers=1 if subscriber else 0,
+    )
+    around = profiled(out / "overhead_profile.txt") if profile else contextlib.nullcontext
+    with _progress(steps_of(plan), quiet=as_json) as begin:
+        report = measure_overhead(bundle, plan, begin, around)
+    _tell(report.to_json(), overhead_markdown(report), out, "overhead", as_json=as_json)
+    plot_overhead(report, out / "overhead.png")
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A strip bundle.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=PATH",
+            help="synthetic=SEED[:FRAMES], severstal=FOLDER or tiles=FOLDER. More than once.",
+        ),
+    ],
+    part: Annotated[
+        Literal["test", "validation", "train", "all"],
+        typer.Option(help="Which part of a dataset, split as the bundle's recipes split it."),
+    ] = "test",
+    backend: BackendOption = "openvino",
+    precision: PrecisionOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most frames in a batch; the figures do not depend on it.")] = 8,
+    threads: ThreadsOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the JSON and the Markdown table; unset: only printed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How right a bundle is: gate, masks and defects against the truth, with its gate and without.
+
+    The exported graphs and the line's own heads are judged, not the network that was trained. Beside the competition's
+    Dice stand the Dice of an empty answer and the Dice over frames with defects alone.
+    """
+    from benchmarks.accuracy import AccuracyPlan, accuracy_markdown
+    from benchmarks.accuracy import evaluate as judge
+
+    plan = AccuracyPlan(tuple(data), part, backend, precision, batch, threads)
+    with _frames_progress(quiet=as_json) as advance:
+        report = judge(bundle, plan, advance)
+    _tell(report.to_json(), accuracy_markdown(report), out, "evaluate", as_json=as_json)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    """From `1,2,4` to numbers."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--batch {text!r}: expected whole numbers from 1 up with commas between, such as 1,2,4,8.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _size(text: str) -> tuple[int, int]:
+    """From `256x1600` to rows and columns."""
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+        raise ConfigError(f"--size {text!r}: expected ROWSxCOLUMNS, such as 256x1600.")
+    return int(rows), int(columns)
+
+
+def _tell(report_json: str, markdown: str, out: Path | None, name: str, *, as_json: bool) -> None:
+    """Print the report, as JSON or for people, and write both where a folder is given."""
+    from benchmarks.report import write_report
+
+    if out is not None:
+        write_report(out, name, report_json, markdown)
+    typer.echo(report_json if as_json else markdown)
+
+
+def _console() -> Console:
+    """Where progress goes: never between the lines of a report."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextlib.contextmanager
+def _progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A bar over steps; gives what is to be called when a step begins."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(), disable=quiet) as progress:
+        task = progress.add_task("opening", total=steps, completed=-1)
+
+        def begin(doing: str) -> None:
+            progress.update(task, description=doing, advance=1)
+
+        yield begin
+        begin("done")
+
+
+@contextlib.contextmanager
+def _frames_progress(*, quiet: bool) -> Iterator[Callable[[EvaluationSet, int], None]]:
+    """A bar for each set; gives what is to be called with a set and the frames that were judged."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[tuple[str, str], TaskID] = {}
+    with Progress(*columns, console=_console(), disable=quiet) as progress:
+
+        def advance(data: EvaluationSet, frames: int) -> None:
+            key = (data.kind, data.source)
+            if key not in tasks:
+                tasks[key] = progress.add_task(data.kind, total=data.count)
+            progress.update(tasks[key], advance=frames)
+
+        yield advance
