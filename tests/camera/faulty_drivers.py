@@ -82,7 +82,9 @@ class FaultyCamera:
         self._sleep_s(self._settings.period_s)
         index = 100 + self._given + (self._given > 2)
         self._given += 1
-        return Frame(self.name, index, self._clock_ns(), np.full((self.height_px, self.width_px), index, np.uint8))
+        return Frame(
+            self.name, index, self._clock_ns(), np.full((self.height_px, self.width_px), index % 256, np.uint8)
+        )
 
     def _fail(self) -> None:
         if self._fault == "hang":

@@ -238,8 +238,8 @@ def test_stop_delivers_what_lies_in_the_ring(openings: Path) -> None:
         source.stop()
         source.stop()
         events = claim_all(source)
-        assert frames(events) == 15
-        assert outages(events) == []
+    assert indexes([held, *events]) in (list(range(100, 117)), list(range(100, 118)))  # the waiting frame may go in
+    assert outages(events) == []
 
 
 def test_stop_of_a_driver_that_hangs(openings: Path) -> None:
