@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from runtime.errors import BundleError
+from runtime.messages import ModelIdentity
 from runtime.spec import SPEC_FILE, ModelSpec, Precision, Strict, read_spec
 
 PARITY_FILE = "parity.json"
@@ -90,6 +91,21 @@ class Bundle:
         chosen = self.precision_of(role, precision)
         return self.path / self.spec.graphs[role].files[chosen]
 
+    def identity(self, backend: str, precision: Precision | None = None) -> ModelIdentity:
+        """Which model speaks, as every message says it.
+
+        Args:
+            backend: What runs the graphs.
+            precision: What was asked for; None is the bundle's preference.
+
+        Raises:
+            BundleError: The bundle does not carry the precision asked for.
+        """
+        precisions = {self.precision_of(role, precision) for role in self.spec.graphs}
+        return ModelIdentity(
+            bundle=self.spec.name, digest=self.digest, backend=backend, precision="+".join(sorted(precisions))
+        )
+
 
 def open_bundle(path: Path) -> Bundle:
     """Open a bundle: read its spec, check the digest of every file, and refuse it unless its parity holds.
@@ -105,13 +121,11 @@ def open_bundle(path: Path) -> Bundle:
         file = path / name
         if not file.resolve().is_relative_to(inside):
             raise BundleError(
-                f"bundle {path}: {SPEC_FILE} names {name!r}, expected a file inside the bundle. "
-                "Do not use this bundle."
+                f"bundle {path}: {SPEC_FILE} names {name!r}, expected a file inside the bundle. Do not use this bundle."
             )
         if not file.is_file():
             raise BundleError(
-                f"bundle {path}: {name} is missing, expected SHA-256 {expected[:12]}... "
-                "Copy the whole folder again."
+                f"bundle {path}: {name} is missing, expected SHA-256 {expected[:12]}... Copy the whole folder again."
             )
         found = digest_of(file)
         if found != expected:

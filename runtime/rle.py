@@ -6,6 +6,7 @@ empty mask.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,9 +45,7 @@ def encode_crop(mask: NDArray[np.bool_], first_row: int, first_col: int, height_
     '24 2'
     """
     if mask.ndim != 2:
-        raise ValueError(
-            f"RLE: found a mask of shape {mask.shape}, expected (H, W). Encode one plane at a time."
-        )
+        raise ValueError(f"RLE: found a mask of shape {mask.shape}, expected (H, W). Encode one plane at a time.")
     rows, cols = mask.shape
     if first_row < 0 or first_row + rows > height_px:
         raise ValueError(
@@ -87,18 +86,53 @@ def decode(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     >>> decode("2 3", (2, 2)).astype(int).tolist()
     [[0, 1], [1, 1]]
     """
+    return _filled([_runs(text, shape)], shape)
+
+
+def decode_union(texts: Iterable[str], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels that any of several masks covers; costs one frame, however many masks there are.
+
+    Args:
+        texts: Run lengths of each mask.
+        shape: Rows and columns of the frame.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ValueError: As `decode` for one of the texts.
+
+    >>> decode_union(["4 1", "2 1"], (2, 2)).astype(int).tolist()
+    [[0, 0], [1, 1]]
+    """
+    return _filled([_runs(text, shape) for text in texts], shape)
+
+
+def _filled(runs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) bool from 0-based starts and stops of runs, which may overlap from mask to mask."""
+    steps = np.zeros(shape[0] * shape[1] + 1, dtype=np.int32 if len(runs) > 100 else np.int8)
+    for starts, stops in runs:
+        # Within one mask no two runs begin, or end, at the same pixel.
+        steps[starts] += 1
+        steps[stops] -= 1
+    flat = np.cumsum(steps[:-1], dtype=steps.dtype).astype(np.bool_)
+    return flat.reshape(shape[1], shape[0]).T
+
+
+def _runs(text: str, shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """0-based starts and stops of the runs, checked."""
     words = text.split()
     if len(words) % 2:
         raise ValueError(
             f"RLE: found {len(words)} numbers, expected pairs: pair {len(words) // 2 + 1} "
             f"({words[-1]!r}) has no length. Check that the text is whole."
         )
-    for index, word in enumerate(words):
-        if not (word.isascii() and word.isdigit()) or len(word) > 18:
-            raise ValueError(
-                f"RLE: found {word[:40]!r} in pair {index // 2 + 1}, expected a whole number. "
-                "Check that the text is Severstal run lengths."
-            )
+    if words and not _all_numbers(words):
+        index = next(index for index, word in enumerate(words) if not _all_numbers([word]))
+        raise ValueError(
+            f"RLE: found {words[index][:40]!r} in pair {index // 2 + 1}, expected a whole number. "
+            "Check that the text is Severstal run lengths."
+        )
     pairs = np.array(words, dtype=np.int64).reshape(-1, 2)
     starts = pairs[:, 0] - 1
     stops = starts + pairs[:, 1]
@@ -114,8 +148,10 @@ def decode(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
             f"within 1 to {pixels}, pairs rising and apart. Check the text and the size "
             f"{shape[0]}x{shape[1]} of the frame."
         )
-    steps = np.zeros(pixels + 1, dtype=np.int8)
-    steps[starts] += 1
-    steps[stops] -= 1
-    flat = np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_)
-    return flat.reshape(shape[1], shape[0]).T
+    return starts, stops
+
+
+def _all_numbers(words: Sequence[str]) -> bool:
+    digits = "".join(words)
+    # 18 digits fit an int64, and so does the sum of two such numbers.
+    return digits.isascii() and digits.isdigit() and max(map(len, words)) <= 18

@@ -57,6 +57,26 @@ BACKENDS: Mapping[str, BackendEntry] = MappingProxyType(
 )
 
 
+def entry_of(backend: str, backends: Mapping[str, BackendEntry] = BACKENDS) -> BackendEntry:
+    """The entry of a backend whose library is installed.
+
+    Raises:
+        EngineError: No such backend, or its library is not installed.
+    """
+    entry = backends.get(backend)
+    if entry is None:
+        raise EngineError(
+            f"backend {backend!r}: found no such backend, expected one of {', '.join(sorted(backends))}. "
+            "Give one of these."
+        )
+    if not entry.installed:
+        raise EngineError(
+            f"backend {backend}: found no library {entry.library!r}, expected it to be installed. "
+            f"Run: {entry.install_command}"
+        )
+    return entry
+
+
 def open_engine(
     backend: str,
     model: Path,
@@ -76,17 +96,7 @@ def open_engine(
     Raises:
         EngineError: No such backend, its library is not installed, or the file does not fit its contract.
     """
-    entry = backends.get(backend)
-    if entry is None:
-        raise EngineError(
-            f"backend {backend!r}: found no such backend, expected one of {', '.join(sorted(backends))}. "
-            "Give one of these."
-        )
-    if not entry.installed:
-        raise EngineError(
-            f"backend {backend}: found no library {entry.library!r}, expected it to be installed. "
-            f"Run: {entry.install_command}"
-        )
+    entry = entry_of(backend, backends)
     try:
         module = importlib.import_module(entry.module)
     except ImportError as error:

@@ -40,6 +40,11 @@ class Part:
     mask: NDArray[np.bool_]
 
 
+def warm_up() -> None:
+    """Load what `find_class` loads late, so that a line's first defective frame does not wait for it."""
+    find_class(np.full((1, 1), 255, dtype=np.uint8), 1, 1, lambda areas, touches: touches & (areas > 0))
+
+
 def find_class(probability: NDArray[np.uint8], level: int, class_id: int, keep: Keep) -> list[Part]:
     """The connected parts of one class, from the top of the frame down.
 
@@ -129,12 +134,17 @@ class _Island:
             return
         if not wanted:
             return
-        from scipy import ndimage  # late, as above
-
-        boxes = ndimage.find_objects(self.labels)
+        rows, cols = np.nonzero(self.labels)
+        parts = self.labels[rows, cols]
+        edges = []
+        for places, extreme in ((rows, np.minimum), (cols, np.minimum), (rows, np.maximum), (cols, np.maximum)):
+            edge = np.full(len(self.areas) + 1, -1 if extreme is np.maximum else 2**31 - 1)
+            extreme.at(edge, parts, places)
+            edges.append(edge)
         for number in wanted:
-            rows, cols = boxes[number]
-            yield self.first_row + rows.start, self.first_col + cols.start, self.labels[rows, cols] == number + 1
+            top, left, bottom, right = (int(edge[number + 1]) for edge in edges)
+            mask = self.labels[top : bottom + 1, left : right + 1] == number + 1
+            yield self.first_row + top, self.first_col + left, mask
 
 
 def _islands(over: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:

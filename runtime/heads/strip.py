@@ -14,7 +14,7 @@ from runtime.backends import open_engine
 from runtime.cascade import Cascade, FrameOutput
 from runtime.decide import Rules, Verdict, check_rules, decide
 from runtime.errors import BundleError
-from runtime.heads.components import NEVER, Keep, Part, find_class
+from runtime.heads.components import NEVER, Keep, Part, find_class, warm_up
 from runtime.heads.stitch import DefectTracker, FramePlace
 from runtime.messages import Defect, Inspected, ModelIdentity
 
@@ -213,6 +213,7 @@ class StripAnswerer:
         self._rules = rules
         self._model = model
         self._tracker = DefectTracker(settings, mm_per_px)
+        warm_up()
 
     def answer(self, frame: Frame, raw: FrameOutput) -> StripAnswer:
         """Answer for a frame; borrows its outputs for this call alone."""

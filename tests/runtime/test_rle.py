@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from runtime.rle import decode, encode, encode_crop
+from runtime.rle import decode, decode_union, encode, encode_crop
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 
@@ -60,3 +60,15 @@ def test_a_mask_must_be_a_plane_within_the_frame() -> None:
         encode(np.zeros((2, 2, 2), dtype=bool))
     with pytest.raises(ValueError, match="rows 3 to 5, expected them within 0 to 4"):
         encode_crop(np.zeros((2, 2), dtype=bool), first_row=3, first_col=0, height_px=4)
+
+
+@given(st.lists(arrays(np.bool_, (5, 7)), max_size=4), st.sampled_from([1, 60]))
+def test_a_union_is_the_pixels_of_all(masks: list[np.ndarray], times: int) -> None:
+    """Also of so many masks that a byte could not count them at one pixel."""
+    expected = np.any(masks, axis=0) if masks else np.zeros((5, 7), dtype=bool)
+    assert np.array_equal(decode_union([encode(mask) for mask in masks] * times, (5, 7)), expected)
+
+
+def test_a_bad_pair_in_a_union_is_named() -> None:
+    with pytest.raises(ValueError, match="pair 1 '0 2'"):
+        decode_union(["1 2", "0 2"], (4, 5))

@@ -1,0 +1,343 @@
+"""Inspect picture files with a bundle: the job behind `ferrosight inspect`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from camera.base import CameraError, Frame
+from camera.images import DEFAULT_PIXELS, PixelSettings, read_grey
+from runtime.backends import DEFAULT_BACKEND, entry_of
+from runtime.bundle import Bundle
+from runtime.coverage import Books
+from runtime.decide import Rules
+from runtime.engine import EngineSettings
+from runtime.errors import EngineError
+from runtime.heads import head_of
+from runtime.loop import latency_ms
+from runtime.messages import Missed, MissedReason, RunEnded, RunStarted, utc_text
+from runtime.result_files import OverlayChoice, Picture, ResultFiles, gather
+
+if TYPE_CHECKING:
+    from runtime.pipeline import Answerer, Pipeline
+    from runtime.spec import ModelSpec, Precision
+
+SIZES_KEPT = 3
+"""Sizes of pictures for which engines stay open, where the graphs take any size."""
+
+Progress = Callable[[int, int, Path], None]
+"""Called after each picture: how many are answered, of how many, and the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectSettings:
+    """How pictures are inspected.
+
+    Attributes:
+        backend: A key of `runtime.backends.BACKENDS`.
+        precision: Which files of the bundle are run; None is its preference.
+        batch: Pictures of one size that go through the engines together.
+        threads: CPU threads an engine may use; None leaves it to the backend.
+        mm_per_px: Scale of the pictures; None gives no millimetres.
+        rules: When a picture is defective.
+        pixels: How colour, depth and orientation become grey frames.
+        overlays: Which pictures are drawn.
+    """
+
+    backend: str = DEFAULT_BACKEND
+    precision: Precision | None = None
+    batch: int = 4
+    threads: int | None = None
+    mm_per_px: float | None = None
+    rules: Rules = field(default_factory=Rules)
+    pixels: PixelSettings = DEFAULT_PIXELS
+    overlays: OverlayChoice = "defective"
+
+
+@dataclass(frozen=True, slots=True)
+class InspectSummary:
+    """What became of the pictures.
+
+    Attributes:
+        images: Pictures found.
+        inspected: Pictures that the models saw; `defective` of them are.
+        missed: Pictures that nobody saw; `missed_by_reason` counts them.
+        defects: Defects by class name.
+        seconds: From the first picture to the last.
+        infer_ms_p50: Median time of the engines a picture, its share of a batch; None if nothing was inspected.
+        bundle, backend, precision: What said it.
+        results, masks, overlays: Where it lies.
+    """
+
+    images: int
+    inspected: int
+    defective: int
+    missed: int
+    missed_by_reason: dict[str, int]
+    defects: dict[str, int]
+    seconds: float
+    infer_ms_p50: float | None
+    bundle: str
+    backend: str
+    precision: str
+    results: Path
+    masks: Path
+    overlays: Path
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every picture was inspected, 1 when some were missed."""
+        return 1 if self.missed else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The same with paths as text."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+def inspect_paths(
+    paths: Sequence[Path],
+    bundle: Bundle,
+    out: Path,
+    settings: InspectSettings | None = None,
+    *,
+    progress: Progress | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> InspectSummary:
+    """Inspect pictures, each on its own: a defect never goes on in the next file.
+
+    Args:
+        paths: Picture files, and folders that are searched at any depth, in natural order.
+        bundle: What inspects.
+        out: Folder of the results; see `runtime.result_files.ResultFiles`.
+        settings: How; the plain ones if None.
+        progress: Told after each picture.
+        clock_ns: Monotonic clock.
+        now: Wall time, UTC.
+
+    Raises:
+        CameraError: A path does not exist, or there is no picture at all.
+        BundleError: The bundle lacks the precision asked for, or its settings are not valid.
+        EngineError: The backend is absent, or the graphs do not run on it.
+        ConfigError: The rules do not fit the bundle, or `out` cannot be written.
+    """
+    settings = settings or InspectSettings()
+    pictures = gather(paths)
+    entry_of(settings.backend)
+    model = bundle.identity(settings.backend, settings.precision)
+    answerer = head_of(bundle.spec.task).answerer(bundle.spec, settings.rules, model, settings.mm_per_px)
+    with ExitStack() as parts:
+        engines = _Engines(bundle, settings)
+        parts.callback(engines.close)
+        height_px, width_px = engines.fixed_size
+        if height_px is not None and width_px is not None:
+            engines.open((height_px, width_px))  # a bundle that cannot run is no fault of a picture
+        files = parts.enter_context(ResultFiles(out, settings.overlays))
+        run = _Run(pictures, engines, answerer, files, settings, progress or _say_nothing, clock_ns, now)
+        began_ns = clock_ns()
+        run.go(RunStarted(**run.envelope(), model=model, camera="files", mm_per_px=settings.mm_per_px))
+        coverage = run.books.coverage()
+        return InspectSummary(
+            images=len(pictures),
+            inspected=coverage.frames_inspected,
+            defective=run.defective,
+            missed=coverage.frames_missed,
+            missed_by_reason=dict(run.missed),
+            defects=dict(sorted(run.found.items())),
+            seconds=(clock_ns() - began_ns) / 1e9,
+            infer_ms_p50=float(np.median(run.infer_ms)) if run.infer_ms else None,
+            bundle=model.bundle,
+            backend=model.backend,
+            precision=model.precision,
+            results=files.results,
+            masks=files.masks,
+            overlays=files.overlays,
+        )
+
+
+class _Engines:
+    """The pipelines of a bundle by the size of the pictures; a few stay open."""
+
+    def __init__(self, bundle: Bundle, settings: InspectSettings) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
+        self.fixed_size = fixed_size(bundle.spec)
+
+    def takes(self, shape: tuple[int, int]) -> bool:
+        """Whether the graphs take pictures of that many rows and columns."""
+        return all(fixed in (None, found) for fixed, found in zip(self.fixed_size, shape, strict=True))
+
+    def open(self, shape: tuple[int, int]) -> Pipeline:
+        """The pipeline for a size.
+
+        Raises:
+            EngineError: The graphs do not run with it.
+        """
+        if shape in self._open:
+            self._open.move_to_end(shape)
+            return self._open[shape]
+        if len(self._open) >= SIZES_KEPT:
+            self._open.popitem(last=False)[1].close()
+        asked = self._settings
+        engine = EngineSettings(asked.batch, 1, shape[0], shape[1], asked.threads)
+        head = head_of(self._bundle.spec.task)
+        self._open[shape] = head.open_pipeline(self._bundle, asked.backend, engine, asked.precision)
+        return self._open[shape]
+
+    def close(self) -> None:
+        """Free all engines."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class _Run:
+    """One pass over the pictures, with its books."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        engines: _Engines,
+        answerer: Answerer,
+        files: ResultFiles,
+        settings: InspectSettings,
+        progress: Progress,
+        clock_ns: Callable[[], int],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._pictures = pictures
+        self._engines = engines
+        self._answerer = answerer
+        self._files = files
+        self._settings = settings
+        self._progress = progress
+        self._clock_ns = clock_ns
+        self._now = now
+        self._sequence = 0
+        self._waiting: list[Frame] = []
+        self.books = Books()
+        self.defective = 0
+        self.missed: Counter[str] = Counter()
+        self.found: Counter[str] = Counter()
+        self.infer_ms: list[float] = []
+
+    def go(self, started: RunStarted) -> None:
+        """Answer for every picture; an interrupt names those that were left, and is raised again."""
+        self._files.write(started)
+        try:
+            for index, picture in enumerate(self._pictures):
+                self._take(index, picture.path)
+            self._flush()
+        except KeyboardInterrupt:
+            left = self.books.next_index or 0
+            if left < len(self._pictures):
+                self._miss(left, len(self._pictures), "stopped", "interrupted from the keyboard")
+            self._end("stopped")
+            raise
+        self._end("finished")
+
+    def envelope(self) -> dict[str, Any]:
+        """What every message carries, with the next number."""
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        return {
+            "line": "inspect",
+            "station": "inspect",
+            "run": "inspect",
+            "sequence": sequence,
+            "captured_at": utc_text(self._now()),
+        }
+
+    def _take(self, index: int, path: Path) -> None:
+        """Read a picture and let it wait for others of its size."""
+        began_ns = self._clock_ns()
+        try:
+            pixels = read_grey(path, pixels=self._settings.pixels)
+        except CameraError as error:
+            self._flush()
+            self._miss(index, index + 1, "unreadable", str(error))
+            return
+        if not self._engines.takes(pixels.shape):
+            self._flush()
+            found, expected = (
+                "x".join(str(size or "any") for size in shape) for shape in (pixels.shape, self._engines.fixed_size)
+            )
+            self._miss(
+                index,
+                index + 1,
+                "wrong_size",
+                f"picture {path}: found {found} pixels (rows x columns), expected {expected}. "
+                "Use a bundle for this size.",
+            )
+            return
+        if self._waiting and self._waiting[0].pixels.shape != pixels.shape:
+            self._flush()
+        self._waiting.append(Frame("files", index, began_ns, pixels, math.nan, str(path)))
+        if len(self._waiting) == self._settings.batch:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Run what waits through the engines, and answer for it."""
+        frames, self._waiting = self._waiting, []
+        if not frames:
+            return
+        stamps_ns = {"read": self._clock_ns()}
+        try:
+            pipeline = self._engines.open(frames[0].pixels.shape)
+            pending = pipeline.start(np.stack([frame.pixels[np.newaxis] for frame in frames]))
+            pipeline.advance(pending)
+            stamps_ns["gate"] = self._clock_ns()
+            outputs = pipeline.finish(pending)
+        except EngineError as error:
+            self._miss(frames[0].index, frames[-1].index + 1, "engine_failed", str(error))
+            return
+        stamps_ns["segment"] = self._clock_ns()
+        self.infer_ms += [(stamps_ns["segment"] - stamps_ns["read"]) / 1e6 / len(frames)] * len(frames)
+        for frame, output in zip(frames, outputs, strict=True):
+            self._answer(frame, output, stamps_ns)
+        pipeline.release(pending)
+
+    def _answer(self, frame: Frame, output: Any, stamps_ns: dict[str, int]) -> None:
+        self._answerer.gap()
+        answer = self._answerer.answer(frame, output)
+        latency = latency_ms(frame.captured_ns, {**stamps_ns, "decide": self._clock_ns()})
+        message = answer.message(self.envelope(), latency)
+        picture = self._pictures[frame.index]
+        self._files.write(message)
+        self.books.inspected(frame.index)
+        self.found.update(answer.new_defects)
+        self.defective += message.verdict == "defective"
+        self._files.show(frame.pixels, picture.name, message)
+        self._progress(frame.index + 1, len(self._pictures), picture.path)
+
+    def _miss(self, first: int, stop: int, reason: MissedReason, detail: str) -> None:
+        self._files.write(Missed(**self.envelope(), first_index=first, stop_index=stop, reason=reason, detail=detail))
+        self.books.missed(first, stop)
+        self.missed[reason] += stop - first
+        self._progress(stop, len(self._pictures), self._pictures[stop - 1].path)
+
+    def _end(self, reason: Literal["finished", "stopped"]) -> None:
+        coverage, defects = self.books.coverage(), dict(sorted(self.found.items()))
+        self._files.write(RunEnded(**self.envelope(), reason=reason, coverage=coverage, defects=defects))
+
+
+def fixed_size(spec: ModelSpec) -> tuple[int | None, int | None]:
+    """Rows and columns that the graphs of a bundle insist on; None where they take any."""
+    return _fixed(spec, 2), _fixed(spec, 3)
+
+
+def _fixed(spec: ModelSpec, axis: int) -> int | None:
+    sizes = (graph.input.shape[axis] for graph in spec.graphs.values())
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def _say_nothing(done: int, total: int, path: Path) -> None:
+    """The progress of a caller that asks for none."""
