@@ -14,6 +14,9 @@ EncoderWeights = str
 """`none`, `imagenet`, or the path of a file of weights (safetensors, or a torch state dict)."""
 
 
+_OWN = "network.encoder."
+
+
 def encoder_state(
     weights: EncoderWeights, *, timm_name: str | None = None, smp_name: str | None = None
 ) -> dict[str, Tensor] | None:
@@ -30,7 +33,7 @@ def encoder_state(
     if weights == "none":
         return None
     if weights != "imagenet":
-        return _read(Path(weights))
+        return _encoder_of(_read(Path(weights)))
     try:
         if timm_name is not None:
             import timm
@@ -50,6 +53,13 @@ def encoder_state(
         "encoder weights 'imagenet': nobody has trained this compact encoder on ImageNet, expected 'none' or a file. "
         "Set model.encoder_weights to 'none'."
     )
+
+
+def _encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's own tensors where the file holds a whole model of ours; else the file as it is."""
+    own = {name.removeprefix(_OWN): tensor for name, tensor in state.items() if name.startswith(_OWN)}
+    # smp keeps a timm encoder under a name of its own.
+    return {name.removeprefix("model."): tensor for name, tensor in own.items()} or state
 
 
 def load_encoder(

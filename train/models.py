@@ -217,7 +217,8 @@ def _compact_gate(classes: int, weights: EncoderWeights) -> nn.Module:
         raise ConfigError(f"gate resnet10-cells: {classes} outputs were asked for, expected 1.")
     encoder = timm.create_model("resnet10t", in_chans=4, features_only=True, out_indices=(3, 4), **_NARROW)
     if state := encoder_state(weights):
-        load_encoder(encoder, state, ignore_prefix="fc.", source=weights)
+        # A segmenter's encoder, which knows the steel already, ends before the last stage: that one starts fresh.
+        load_encoder(encoder, state, ignore_prefix=("fc.", "layer4."), source=weights)
     near, far = encoder.feature_info.channels()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue] - timm's own
     return Gate(CellGrid(encoder, (near, far)), channels=1, fold=2)
 
@@ -225,7 +226,7 @@ def _compact_gate(classes: int, weights: EncoderWeights) -> nn.Module:
 def _compact_unet(classes: int, weights: EncoderWeights) -> nn.Module:
     encoder = get_encoder("tu-resnet10t", in_channels=4, depth=4, weights=None, **_NARROW)
     if state := encoder_state(weights):
-        load_encoder(encoder, state, ignore_prefix=(), source=weights)
+        load_encoder(encoder.model, state, ignore_prefix=(), source=weights)  # pyright: ignore[reportArgumentType] - smp's
     network = ShortUnet(encoder, (96, 64, 32), classes * 16)
     return Segmenter(network, channels=1, fold=2, unfold=4, multiple=32)
 

@@ -79,12 +79,21 @@ def test_unknown_architecture_names_the_known_ones():
         build("gate", "resnet51")
 
 
+def test_a_gate_begins_from_a_segmenters_encoder_with_a_fresh_last_stage(tmp_path):
+    donor = build("segmenter", "unet-resnet10-narrow", classes=4)
+    save_file(donor.state_dict(), tmp_path / "best.safetensors")
+    gate = build("gate", "resnet10-cells", encoder_weights=str(tmp_path / "best.safetensors"))
+    known = donor.network.encoder.model.state_dict()
+    for name, tensor in gate.network.encoder.state_dict().items():
+        assert name.startswith("layer4.") or torch.equal(tensor, known[name])
+
+
 def test_encoder_weights_from_a_file_reach_the_encoder_and_not_the_classifier(tmp_path):
-    donor = build("gate", "resnet10-cells")
-    save_file(donor.network.state_dict(), tmp_path / "encoder.safetensors")
-    gate = build("gate", "resnet10-cells", encoder_weights=str(tmp_path / "encoder.safetensors"))
-    torch.testing.assert_close(gate.network.conv1[0].weight, donor.network.conv1[0].weight)
-    assert not torch.equal(gate.network.fc.weight, donor.network.fc.weight)
+    donor = build("gate", "resnet34")
+    save_file(donor.network.classifier.state_dict(), tmp_path / "encoder.safetensors")
+    gate = build("gate", "resnet34", encoder_weights=str(tmp_path / "encoder.safetensors"))
+    torch.testing.assert_close(gate.network.classifier.conv1.weight, donor.network.classifier.conv1.weight)
+    assert not torch.equal(gate.network.classifier.fc.weight, donor.network.classifier.fc.weight)
 
 
 def test_encoder_weights_of_another_network_are_refused(tmp_path):
