@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -11,11 +11,13 @@ from runtime.rle import decode, decode_union, encode, encode_crop
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_round_trip(mask: np.ndarray) -> None:
     assert np.array_equal(decode(encode(mask), mask.shape), mask)
 
 
+@settings(deadline=None)
 @given(MASKS, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
 def test_a_crop_says_the_same_as_the_frame(mask: np.ndarray, above: int, below: int, left: int) -> None:
     frame = np.pad(mask, ((above, below), (left, 2)))
@@ -62,6 +64,7 @@ def test_a_mask_must_be_a_plane_within_the_frame() -> None:
         encode_crop(np.zeros((2, 2), dtype=bool), first_row=3, first_col=0, height_px=4)
 
 
+@settings(deadline=None)
 @given(st.lists(arrays(np.bool_, (5, 7)), max_size=4), st.sampled_from([1, 60]))
 def test_a_union_is_the_pixels_of_all(masks: list[np.ndarray], times: int) -> None:
     """Also of so many masks that a byte could not count them at one pixel."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -62,6 +63,7 @@ def tall_masks(draw: st.DrawFn) -> tuple[np.ndarray, int]:
     return rng.random((2, rows, cols)) < density, height
 
 
+@examples(deadline=None)
 @given(tall_masks(), st.integers(1, 6))
 def test_cutting_a_strip_into_frames_changes_no_defect(tall: tuple[np.ndarray, int], minimum: int) -> None:
     mask, height = tall
@@ -90,6 +92,7 @@ def test_cutting_a_strip_into_frames_changes_no_defect(tall: tuple[np.ndarray, i
     assert counted == len(expected)
 
 
+@examples(deadline=None)
 @given(tall_masks())
 def test_each_frame_reports_every_pixel_once(tall: tuple[np.ndarray, int]) -> None:
     mask, height = tall

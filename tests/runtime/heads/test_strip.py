@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -84,6 +85,7 @@ class TestLevels:
         assert levels_of(soft, 0.75) == (255, 128, 51, NEVER)
         assert levels_of(soft, 0.0) == (NEVER, NEVER, 128, NEVER)
 
+    @examples(deadline=None)
     @given(st.floats(0, 1), st.floats(0.01, 1), st.floats(1, 10))
     def test_the_soft_gate_is_the_formula_on_pixels(self, probability: float, threshold: float, c: float) -> None:
         soft = settings(gate_mode="soft", soft_gate_c=c, pixel_thresholds=(threshold,) * 4)
@@ -92,6 +94,7 @@ class TestLevels:
         assert level == NEVER or level / 255 >= t - 1e-7
         assert level in (NEVER, 1) or (level - 1) / 255 < t
 
+    @examples(deadline=None)
     @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=5), st.sampled_from(["hard", "soft"]))
     def test_a_frame_is_segmented_if_a_pixel_could_count(self, figures: list[float], mode: str) -> None:
         using = settings(gate_mode=mode, pixel_thresholds=(0.5, 0.9, 0.3, 0.5))
@@ -101,6 +104,7 @@ class TestLevels:
 
 
 class TestParts:
+    @examples(deadline=None)
     @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 0.5]), st.integers(1, 5))
     def test_parts_are_what_scipy_labels(self, seed: int, density: float, minimum: int) -> None:
         rng = np.random.default_rng(seed)
