@@ -139,12 +139,7 @@ class RingReader:
 
     def ready(self, max_frames: int) -> tuple[int, bool]:
         """How many frames `take` would give now, and whether waiting could not make them more."""
-        if not self._events:
-            self._read(max_frames)
         run = self._run(max_frames)
-        if len(run) == len(self._events) < max_frames and (not run or run[-1].slot + 1 < self._handles.slots):
-            self._read(max_frames - len(run))
-            run = self._run(max_frames)
         ends = bool(run) and run[-1].slot + 1 == self._handles.slots
         return len(run), ends or len(run) == max_frames or len(run) < len(self._events)
 
@@ -154,14 +149,9 @@ class RingReader:
         Returns:
             None if nothing has come; `wait` for it.
         """
-        self.ready(max_frames)
-        if not self._events:
-            return None
-        head = self._events[0]
-        if not isinstance(head, Event):
-            self._events.popleft()
-            return head
         run = self._run(max_frames)
+        if not run:
+            return self._events.popleft() if self._events else None  # pyright: ignore[reportReturnType]
         for _ in run:
             self._events.popleft()
         first, stop = run[0].slot, run[-1].slot + 1
@@ -245,14 +235,22 @@ class RingReader:
         return losses
 
     def _run(self, max_frames: int) -> list[Event]:
-        """The frames at the head of the events that lie in one piece."""
+        """The frames at the head of the events that lie in one piece; more are read only where they may join."""
         run: list[Event] = []
-        for event in self._events:
-            if len(run) == max_frames or not isinstance(event, Event):
+        place = 0
+        while len(run) < max_frames:
+            if place == len(self._events):
+                if run and run[-1].slot + 1 == self._handles.slots:
+                    break
+                if not self._read(max_frames - len(run)):
+                    break
+            event = self._events[place]
+            if not isinstance(event, Event):
                 break
-            if run and (event.slot != run[-1].slot + 1 or event.first != run[-1].stop):
+            if run and (event.first != run[-1].stop or event.slot != run[-1].slot + 1):
                 break
             run.append(event)
+            place += 1
         return run
 
     def _release(self, first: int, stop: int) -> None:
