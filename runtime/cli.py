@@ -130,3 +130,44 @@ def _one_of(option: str, value: str | None, allowed: tuple[Any, ...]) -> Any:
         words = ", ".join(word for word in allowed if word is not None)
         raise typer.BadParameter(f"found {value!r}, expected one of {words}", param_hint=option)
     return value
+
+
+@app.command()
+def watch(
+    endpoint: Annotated[str, typer.Argument(help="The station's PUB endpoint.")] = "tcp://127.0.0.1:5556",
+    replay: Annotated[
+        str | None, typer.Option(help="Its replay endpoint.", show_default="the port after the PUB endpoint's")
+    ] = None,
+    station: Annotated[str | None, typer.Option(help="Its name.", show_default="the first that is heard")] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(min=-1, help="The last sequence not to show; -1 shows all.", show_default="from now on"),
+    ] = None,
+    show: Annotated[str, typer.Option(help="Which frames get a line: all, defective.")] = "all",
+    until_run_ended: Annotated[
+        bool, typer.Option("--until-run-ended", help="Leave after the next end of a run.")
+    ] = False,
+    server_key: Annotated[Path | None, typer.Option(help="The station's public key file, where it encrypts.")] = None,
+    own_key: Annotated[
+        Path | None, typer.Option(help="Your own secret key file, where the station lists its clients.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Messages as JSON lines, as they are on the wire.")] = False,
+) -> None:
+    """Show results as they come, and what had to be recovered from the journal; Ctrl-C leaves."""
+    from rich.console import Console
+
+    from runtime.sockets import CurveClient
+    from runtime.watch import replay_beside
+    from runtime.watch import watch as watch_station
+
+    watch_station(
+        endpoint,
+        replay or replay_beside(endpoint),
+        console=Console(),
+        station=station,
+        after=since,
+        as_json=as_json,
+        show=_one_of("--show", show, ("all", "defective")),
+        until_run_ended=until_run_ended,
+        curve=None if server_key is None else CurveClient(server_key, own_key),
+    )
