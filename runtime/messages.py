@@ -41,6 +41,7 @@ class Wire(BaseModel):
         protected_namespaces=(),
         validate_by_name=True,
         validate_by_alias=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 

@@ -114,12 +114,12 @@ def defect(defect_id: int = 0) -> Defect:
         class_id=3,
         class_name="scratch",
         probability=0.91,
-        area_px=812,
-        area_mm2=203.0,
-        total_area_px=1650,
-        box=Box(first_row=0, first_col=310, stop_row=58, stop_col=330),
+        area_px=116,
+        area_mm2=29.0,
+        total_area_px=236,
+        box=Box(first_row=0, first_col=310, stop_row=58, stop_col=312),
         strip_box=StripBox(
-            along_first_mm=12_471.0, along_stop_mm=12_529.0, across_first_mm=155.0, across_stop_mm=165.0
+            along_first_mm=12_471.0, along_stop_mm=12_529.0, across_first_mm=155.0, across_stop_mm=156.0
         ),
         continues_above=True,
         reaches_bottom=False,
