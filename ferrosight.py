@@ -16,7 +16,15 @@ from typing import Annotated
 import typer
 
 from camera.base import CameraError
-from runtime.errors import BundleError, ConfigError, EngineError, JournalError, WireError
+from runtime.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    EngineError,
+    JournalError,
+    TrainingError,
+    WireError,
+)
 
 FOLDERS: dict[str, str | None] = {
     "runtime": None,
@@ -27,7 +35,16 @@ FOLDERS: dict[str, str | None] = {
 }
 """Whose `cli` module brings commands, and the name they stand under; None puts them at the front."""
 
-KNOWN_ERRORS = (BundleError, CameraError, ConfigError, EngineError, JournalError, WireError)
+KNOWN_ERRORS = (
+    BundleError,
+    CameraError,
+    ConfigError,
+    DataError,
+    EngineError,
+    JournalError,
+    TrainingError,
+    WireError,
+)
 """What can be wrong with a bundle, a camera, a file: one sentence for the user, no traceback."""
 
 app = typer.Typer(
@@ -38,7 +55,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
+def _print_version(wanted: bool) -> None:
     if not wanted:
         return
     try:
@@ -50,7 +67,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer's signature
 
 @app.callback()
 def front_door(
-    show_version: Annotated[  # noqa: ARG001 - Typer's signature
+    show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -24,3 +24,11 @@ class JournalError(RuntimeError):
 
 class WireError(RuntimeError):
     """What came over the wire cannot be used, or messages can no longer be had."""
+
+
+class DataError(ValueError):
+    """Training or evaluation data is missing or damaged; the text names the file, and the row where there is one."""
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on: its loss is no longer a number. The checkpoint of the last whole epoch stays."""

@@ -87,7 +87,7 @@ def draw_strip_map(
                         ls=(0, (2, 1)) if missed else "-",
                     )
                 )  # fmt: skip
-        for state, marker, size in (("found", "o", 26), ("false_alarm", "X", 90)):
+        for state, marker, size in (("found", "o", 26), ("false_alarm", "X", 60)):
             shown = [m for m in found if m.state == state and first <= m.along_m < stop]
             if shown:
                 axis.scatter(
@@ -106,7 +106,7 @@ def draw_strip_map(
         Line2D([], [], marker="X", ls="", mfc="#888888", mec="black", ms=9, label="false alarm"),
         Patch(facecolor="#bbbbbb", hatch="///", ec="#555555", label="not inspected"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
     if title:
         figure.suptitle(title, fontsize=12, fontweight="bold")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ def _add(task: str, summary: str) -> None:
         json: Json = False,
     ) -> None:
         chosen = lambda: _choose_recipe(task, variant, recipe, data, overrides or [], encoder_weights)  # noqa: E731
-        _guard(lambda: _train(chosen, out, resume, weights, device, devices, precision, cache, as_json=json))
+        _train(chosen, out, resume, weights, device, devices, precision, cache, as_json=json)
 
     command.__doc__ = summary
     app.command(task)(command)
@@ -75,18 +75,6 @@ def _add(task: str, summary: str) -> None:
 
 _add("strip-gate", "Train the strip's gate: is there any defect in the frame?")
 _add("strip-segmenter", "Train the strip's segmenter: which class, at each pixel?")
-
-
-def _guard(job: Callable[[], None]) -> None:
-    """Run, and turn the errors that a person can act on into one line and exit code 1."""
-    from train.datasets import DataError
-    from train.fit import TrainingError
-
-    try:
-        job()
-    except (ConfigError, DataError, TrainingError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def _choose_recipe(

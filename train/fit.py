@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from runtime.errors import TrainingError
 from train.checkpoint import Progress, fresh_progress, load_checkpoint, save_checkpoint
 from train.optimise import Schedule, make_optimiser, make_schedule
 from train.run_folder import CHECKPOINT_FILE, RunFolder, RunRecord
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from train.progress import Report
     from train.recipe import Recipe
     from train.tasks.base import Task
-
-
-class TrainingError(RuntimeError):
-    """The loss is no longer a number; the checkpoint of the last whole epoch stays."""
 
 
 def fit(

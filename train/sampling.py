@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from runtime.errors import DataError
 from train.augment import augment
-from train.datasets.base import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from camera.strip import SyntheticStrip
+from runtime.errors import DataError
 from runtime.rle import encode
-from train.datasets import DATASETS, DataError
+from train.datasets import DATASETS
 from train.pictures import save_png
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"

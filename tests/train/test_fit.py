@@ -7,9 +7,9 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, TrainingError
 from train.checkpoint import load_checkpoint
-from train.fit import TrainingError, fit
+from train.fit import fit
 from train.models import count_parameters
 from train.optimise import make_optimiser, make_schedule
 from train.progress import Silent

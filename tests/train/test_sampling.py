@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.errors import DataError
 from train.augment import augment, make_augmentation
-from train.datasets import DataError, Sample
+from train.datasets import Sample
 from train.recipe import Augmentation, Phase
 from train.sampling import balanced_crops, cut, evenly, is_lit, make_batches, shuffled, steps_of, whole_batches
 

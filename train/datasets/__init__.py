@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from train.datasets.base import DataError, Dataset, Sample, Split
+from runtime.errors import DataError
+from train.datasets.base import Dataset, Sample, Split
 from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
 from train.datasets.severstal import SeverstalSettings, open_severstal
 from train.datasets.synthetic import SyntheticSettings, open_synthetic

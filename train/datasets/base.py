@@ -13,13 +13,6 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 
-class DataError(ValueError):
-    """A picture or a label cannot be used.
-
-    The text names the file and the row, what was found, what was expected and what to do.
-    """
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One picture with its truth.

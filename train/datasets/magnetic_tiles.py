@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.datasets.base import DataError, Sample, Split
+from runtime.errors import DataError
+from train.datasets.base import Sample, Split
 from train.datasets.pictures import digest_files, read_picture, split_ratio
 
 if TYPE_CHECKING:

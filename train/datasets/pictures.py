@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from camera.base import CameraError
 from camera.images import read_grey
-from train.datasets.base import DataError
+from runtime.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from camera.base import CameraError
 from camera.images import find_images
+from runtime.errors import DataError
 from runtime.rle import decode
-from train.datasets.base import DataError, Sample, Split
+from train.datasets.base import Sample, Split
 from train.datasets.pictures import digest_files, read_picture, split_ratio
 
 if TYPE_CHECKING:

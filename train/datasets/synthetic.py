@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from camera import planted, strip, surface
-from train.datasets.base import DataError, Sample, Split
+from runtime.errors import DataError
+from train.datasets.base import Sample, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

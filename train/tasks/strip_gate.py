@@ -57,8 +57,8 @@ class StripGate:
         self._validation = evenly(dataset.split["validation"], self._settings.validation_frames)
         if len(self._settings.min_truth_px) not in (1, len(dataset.class_names)):
             raise ConfigError(
-                f"recipe: settings.min_truth_px has {len(self._settings.min_truth_px)} entries, expected one, or one for "
-                f"each of {', '.join(dataset.class_names)}."
+                f"recipe: settings.min_truth_px has {len(self._settings.min_truth_px)} entries, expected one, or one "
+                f"for each of {', '.join(dataset.class_names)}."
             )
         for number, phase in enumerate(recipe.phases):
             if phase.loss not in ("bce", "bce_cells"):
