@@ -88,7 +88,7 @@ def inspect(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from runtime.bundle import open_bundle
-    from runtime.inspect import InspectSettings, inspect_paths
+    from runtime.inspect_files import InspectSettings, inspect_paths
 
     console = Console(stderr=True)
     settings = InspectSettings(

@@ -14,7 +14,7 @@ from runtime.backends import BACKENDS
 from runtime.bundle import Bundle, open_bundle
 from runtime.decide import Rules
 from runtime.errors import BundleError, ConfigError, EngineError
-from runtime.inspect import InspectSettings, InspectSummary, inspect_paths
+from runtime.inspect_files import InspectSettings, InspectSummary, inspect_paths
 from runtime.messages import MESSAGE, Inspected, Missed, RunEnded, RunStarted
 from runtime.rle import decode
 from tests.bundles import CLASS_GREY, make_strip_bundle, plain_frames, segmenter_reference
