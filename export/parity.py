@@ -28,10 +28,10 @@ BACKENDS = ("openvino", "onnxruntime")
 LIMITS: Mapping[str, float] = MappingProxyType(
     {
         "gate_flips": 0.0,
-        "probability_max_abs": 0.03,
+        "probability_max_abs": 0.02,
         "dice_loss": 0.002,
-        "level_mean_abs": 0.5,
-        "level_max_abs": 96.0,
+        "level_mean_abs": 0.1,
+        "level_max_abs": 64.0,
     }
 )
 """The largest value of each figure that a bundle may have.
