@@ -12,6 +12,8 @@ from runtime.journal import Journal, record_of
 from runtime.messages import Heartbeat, Message, StationState, json_of, topic_of, utc_text
 from runtime.sockets import Context, CurveServer, bind, open_socket
 
+_MORE, _LAST = int(zmq.DONTWAIT | zmq.SNDMORE), int(zmq.DONTWAIT)
+
 LINGER_MS = 500
 """How long what was published last may still leave after `close`."""
 
@@ -151,4 +153,9 @@ class Publisher:
 
     def _send(self, topic: str, json: bytes, blobs: tuple[bytes, ...]) -> None:
         # A PUB socket drops for a peer whose queue is full; it never blocks and never raises EAGAIN.
-        self._socket.send_multipart((topic.encode(), json, *blobs), zmq.DONTWAIT)
+        socket = self._socket
+        socket.send(topic.encode(), _MORE)
+        for part in blobs:
+            socket.send(json, _MORE)
+            json = part
+        socket.send(json, _LAST)

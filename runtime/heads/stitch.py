@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,9 @@ class Tracked:
 
     defects: tuple[Defect, ...]
     new_defects: Mapping[str, int]
+
+
+_NOTHING = Tracked((), MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,9 @@ class DefectTracker:
             place: Where it lies; anything but the index after the last one is a gap.
             parts: What was found on it, of any class.
         """
+        if not parts:  # most frames: nothing begins, nothing goes on
+            self._last, self._open, self._bottom = place, [], {}
+            return _NOTHING
         last = self._last
         if last is not None and (place.index, place.width_px) != (last.index + 1, last.width_px):
             self.gap()
