@@ -381,7 +381,7 @@ def test_a_station_killed_at_random_moments_loses_and_repeats_nothing(tmp_path: 
     endpoints = (ANY_PORT, ANY_PORT)
     received: list[Received] = []
     subscriber: Subscriber | None = None
-    for _ in range(6):
+    for _ in range(4):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), *endpoints], stdout=subprocess.PIPE, text=True
         )
@@ -400,5 +400,5 @@ def test_a_station_killed_at_random_moments_loses_and_repeats_nothing(tmp_path: 
         rows = station.journal.read(STATION, 0, 10**9, limit=10**9)
         assert [row.sequence for row in rows] == list(range(total))
         hear_until(station, subscriber, received, total)
-    assert total > 50
+    assert total > 30
     assert sequences(received) == list(range(total))

@@ -346,8 +346,13 @@ class TestFaults:
         with path.open("r+b") as file:
             file.seek(8192)
             file.write(b"\xff" * (path.stat().st_size - 12_288))
-        with JournalReader(path) as reader, pytest.raises(JournalError, match=r"malformed.*Move the file away"):
-            reader.read(STATION, 0, 800)
+
+        def read() -> None:
+            with JournalReader(path) as reader:
+                reader.read(STATION, 0, 800)
+
+        with pytest.raises(JournalError, match=r"malformed.*Move the file away"):
+            read()
 
     def test_a_full_disk_loses_no_commit_and_is_over_when_there_is_room(self, tmp_path: Path) -> None:
         disk = tmp_path / "disk"
