@@ -23,6 +23,7 @@ DEFAULT_RING = RingSettings()
 DEFAULT_WATCH = GrabberSettings()
 
 _NS_PER_S = 1_000_000_000
+_SENTENCES = ("camera ", "picture ", "folder ", "ring: ")  # how a driver's own whole error begins
 _LOOK_S = 0.1
 """How often the process is looked after while no frames come."""
 
@@ -313,7 +314,13 @@ class Grabber:
             return
         restarts = self._watch.restarts
         if self._reader is None or not self._is_live or (restarts is not None and self._failures >= restarts):
-            self._gone = fault if fault.startswith("camera") else f"camera {self.name}: {fault}"
+            self._gone = (
+                fault
+                if fault.startswith(_SENTENCES)
+                else (
+                    f"camera {self.name}: {fault}; expected it to deliver frames. 'ferrosight camera show' tries it alone."
+                )
+            )
             return
         wait_s = backoff_s(self._failures, self._watch.restart_first_s, self._watch.restart_most_s)
         self._restart_at_ns = self._clock_ns() + round(wait_s * _NS_PER_S)
