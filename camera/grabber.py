@@ -314,13 +314,7 @@ class Grabber:
             return
         restarts = self._watch.restarts
         if self._reader is None or not self._is_live or (restarts is not None and self._failures >= restarts):
-            self._gone = (
-                fault
-                if fault.startswith(_SENTENCES)
-                else (
-                    f"camera {self.name}: {fault}; expected it to deliver frames. 'ferrosight camera show' tries it alone."
-                )
-            )
+            self._gone = _in_full(self.name, fault)
             return
         wait_s = backoff_s(self._failures, self._watch.restart_first_s, self._watch.restart_most_s)
         self._restart_at_ns = self._clock_ns() + round(wait_s * _NS_PER_S)
@@ -343,6 +337,13 @@ class Grabber:
         if self._process is None:
             raise CameraError(f"camera {self.name}: has no process. This is a fault of the grabber: report it.")
         return self._process
+
+
+def _in_full(camera: str, fault: str) -> str:
+    """A fault as a whole error; a driver's own says already who, what and what to do."""
+    if fault.startswith(_SENTENCES):
+        return fault
+    return f"camera {camera}: {fault}; expected it to deliver frames. 'ferrosight camera show' tries it alone."
 
 
 def backoff_s(failures: int, first_s: float, most_s: float) -> float:
