@@ -37,6 +37,7 @@ from camera.ring_writer import RingWriter
 _GRAB_S = 0.2
 """The longest time in a driver or before a full ring without a sign of life and a look at the stop request."""
 _MESSAGE_BYTES = 1 << 16
+_SENTENCES = ("camera ", "picture ", "folder ", "ring: ")  # how an error begins that says all by itself
 
 
 class GrabProcess:
@@ -133,6 +134,13 @@ class GrabProcess:
         # A process that has just died is seen by `messages`, and told there.
         with contextlib.suppress(ConnectionError):
             self._control.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def in_full(camera: str, fault: str) -> str:
+    """What ended a camera's process as a whole error; a driver's own says already who, what and what to do."""
+    if fault.startswith(_SENTENCES):
+        return fault
+    return f"camera {camera}: {fault}; expected it to deliver frames. 'ferrosight camera show' tries it alone."
 
 
 def pump(camera: Camera, writer: RingWriter) -> None:

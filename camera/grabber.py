@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from camera.account import LineCounter
 from camera.base import CameraError, Lost
 from camera.config import GrabberSettings, NamedSettings, RingSettings
-from camera.grab_process import GrabProcess
+from camera.grab_process import GrabProcess, in_full
 from camera.open import DRIVERS, Driver, driver_of
 from camera.ring import Batch, Policy, RingReader, WriterGone
 
@@ -23,7 +23,6 @@ DEFAULT_RING = RingSettings()
 DEFAULT_WATCH = GrabberSettings()
 
 _NS_PER_S = 1_000_000_000
-_SENTENCES = ("camera ", "picture ", "folder ", "ring: ")  # how a driver's own whole error begins
 _LOOK_S = 0.1
 """How often the process is looked after while no frames come."""
 
@@ -314,7 +313,7 @@ class Grabber:
             return
         restarts = self._watch.restarts
         if self._reader is None or not self._is_live or (restarts is not None and self._failures >= restarts):
-            self._gone = _in_full(self.name, fault)
+            self._gone = in_full(self.name, fault)
             return
         wait_s = backoff_s(self._failures, self._watch.restart_first_s, self._watch.restart_most_s)
         self._restart_at_ns = self._clock_ns() + round(wait_s * _NS_PER_S)
@@ -337,13 +336,6 @@ class Grabber:
         if self._process is None:
             raise CameraError(f"camera {self.name}: has no process. This is a fault of the grabber: report it.")
         return self._process
-
-
-def _in_full(camera: str, fault: str) -> str:
-    """A fault as a whole error; a driver's own says already who, what and what to do."""
-    if fault.startswith(_SENTENCES):
-        return fault
-    return f"camera {camera}: {fault}; expected it to deliver frames. 'ferrosight camera show' tries it alone."
 
 
 def backoff_s(failures: int, first_s: float, most_s: float) -> float:
