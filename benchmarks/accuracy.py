@@ -173,8 +173,8 @@ def _data_markdown(data: DataFigures) -> str:
         d = data.defects
         text.append(
             f"Defects across frames: {d.found} of {d.planted} found ({_figure(d.found_ratio)}), {d.right_class} under "
-            f"their own class; {d.false_alarms} false alarms, {d.frames_clean} clean frames "
-            f"({_figure(d.false_alarms_per_200_clean)} in 200 clean frames)."
+            f"their own class; {d.false_alarms} false alarms, {d.false_alarms_on_clean} of them on {d.frames_clean} "
+            f"clean frames ({_figure(d.false_alarms_per_200_clean)} in 200 clean frames)."
         )
     return "\n\n".join(text)
 

@@ -56,8 +56,9 @@ class DefectFigures(Report):
     right_class: int = Field(description="found under their own class")
     found_ratio: float | None = Field(description="null without planted defects")
     frames_clean: int
-    false_alarms: int
-    false_alarms_per_200_clean: float | None = Field(description="null without clean frames")
+    false_alarms: int = Field(description="on whatever frame")
+    false_alarms_on_clean: int = Field(description="those of them on frames without a true pixel")
+    false_alarms_per_200_clean: float | None = Field(description="of the latter; null without clean frames")
 
 
 class DataFigures(Report):
@@ -143,7 +144,7 @@ class Judge:
             with_gate=self._with_gate.figures(),
             without_gate=self._without_gate.figures(),
             all_empty_dice=self._with_gate.all_empty_dice(),
-            defects=None if data.strip is None else _defects(data.strip, self._messages),
+            defects=None if data.strip is None else _defects(data.strip, self._messages, defective),
             seconds=round(seconds, 3),
         )
 
@@ -163,15 +164,17 @@ def _message(answer: StripAnswer) -> Inspected:
     return answer.message({**envelope, "sequence": answer.frame_index}, {})
 
 
-def _defects(strip: SyntheticStrip, messages: list[Inspected]) -> DefectFigures:
+def _defects(strip: SyntheticStrip, messages: list[Inspected], defective: NDArray[np.bool_]) -> DefectFigures:
     books = compare(strip, messages, strip.height_px)
-    planted, alarms = len(books.planted), len(books.false_alarms)
+    planted = len(books.planted)
+    on_clean = sum(1 for frame, _ in books.false_alarms if not defective[frame])
     return DefectFigures(
         planted=planted,
         found=len(books.found),
         right_class=len(books.right_class),
         found_ratio=round(len(books.found) / planted, 6) if planted else None,
         frames_clean=books.frames_clean,
-        false_alarms=alarms,
-        false_alarms_per_200_clean=round(200 * alarms / books.frames_clean, 4) if books.frames_clean else None,
+        false_alarms=len(books.false_alarms),
+        false_alarms_on_clean=on_clean,
+        false_alarms_per_200_clean=round(200 * on_clean / books.frames_clean, 4) if books.frames_clean else None,
     )
