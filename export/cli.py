@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -68,9 +68,15 @@ def export(
     min_size_rule: Annotated[
         SizeRule, typer.Option(help="What must reach a class's minimum size.")
     ] = SizeRule.component,
-    tune: Annotated[
-        bool, typer.Option(help="Choose thresholds and minimum sizes on validation frames, else 0.5 and 0 px.")
-    ] = True,
+    tune: Annotated[bool, typer.Option(help="Choose pixel thresholds on validation frames, else 0.5.")] = True,
+    min_sizes: Annotated[
+        str,
+        typer.Option(
+            metavar="tune|gate|N,N,...",
+            help="Minimum size of each class in px: the best on validation frames, the least truth that the gate was "
+            "taught to call a defect, or your own.",
+        ),
+    ] = "tune",
     validation_frames: Annotated[int, typer.Option(min=2, help="At most so many of each run.")] = 320,
     golden_frames: Annotated[int, typer.Option(min=1, help="Frames on which parity is measured.")] = 16,
     golden_kept: Annotated[int, typer.Option(min=1, help="How many of them the bundle keeps.")] = 3,
@@ -97,6 +103,7 @@ def export(
         gate_mode=gate_mode.value,
         min_size_rule=min_size_rule.value,
         tune=tune,
+        min_sizes_px=_min_sizes(min_sizes),
         validation_frames=validation_frames,
         golden_frames=golden_frames,
         golden_kept=golden_kept,
@@ -192,6 +199,17 @@ def _size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise ConfigError(f"--size is {text!r}, expected HEIGHTxWIDTH in px, such as 256x1600.")
     return int(height), int(width)
+
+
+def _min_sizes(text: str) -> tuple[int, ...] | Literal["gate"] | None:
+    if text == "tune":
+        return None
+    if text == "gate":
+        return "gate"
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise ConfigError(f"--min-sizes is {text!r}, expected tune, gate, or whole numbers, such as 600,600,1000,2000.")
+    return tuple(map(int, parts))
 
 
 def _three(option: str, text: str) -> tuple[int, int, int]:

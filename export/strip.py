@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from export.bundle import Draft, write_bundle
 from export.golden import FREE_SIZE_PX, synthetic_frames
 from export.parity import BACKENDS, LIMITS, Candidate, Golden, measure
-from export.tune import ClassChoice, ClassTuner, MinSizeRule, choose_gate_threshold
+from export.tune import MIN_SIZES_PX, PIXEL_THRESHOLDS, ClassChoice, ClassTuner, MinSizeRule, choose_gate_threshold
 from runtime.bundle import Bundle, Parity
 from runtime.errors import BundleError
 from runtime.heads.strip import GATE, SEGMENTER, StripSettings
@@ -44,7 +44,9 @@ class Choices:
         gate_threshold: Instead of the one that `min_recall` gives.
         gate_mode: `hard` or `soft`.
         min_size_rule: `component` or `class_total`.
-        tune: Choose pixel thresholds and minimum sizes on validation frames; otherwise 0.5 and 0.
+        tune: Choose pixel thresholds on validation frames, otherwise 0.5.
+        min_sizes_px: Minimum size of each class; `gate` takes the least truth that the gate was taught to call a
+            defect; None chooses on validation frames.
         validation_frames: At most so many of each run's validation frames.
         golden_frames: How many frames parity is measured on.
         golden_kept: How many of them `golden.npz` keeps; None keeps all.
@@ -61,6 +63,7 @@ class Choices:
     gate_mode: str = "hard"
     min_size_rule: MinSizeRule = "component"
     tune: bool = True
+    min_sizes_px: tuple[int, ...] | Literal["gate"] | None = None
     validation_frames: int = 320
     golden_frames: int = 16
     golden_kept: int | None = 3
@@ -162,12 +165,15 @@ def choose_settings(trained: Mapping[str, TrainedGraph], choices: Choices, repor
         DataError: They are missing or unreadable.
     """
     names = trained[SEGMENTER].class_names
+    sizes = _size_candidates(trained, choices)
     threshold = choices.gate_threshold
     if threshold is None:
         threshold = _gate_threshold(trained[GATE], choices, report)
-    picked = (ClassChoice(0.5, 0, float("nan")),) * len(names)
-    if choices.tune:
-        picked = _class_choices(trained, threshold, choices, report)
+    picked = tuple(ClassChoice(0.5, each[0], float("nan")) for each in sizes)
+    if choices.tune or choices.min_sizes_px is None:
+        thresholds = PIXEL_THRESHOLDS if choices.tune else (0.5,)
+        tuner = ClassTuner(choices.min_size_rule, sizes, thresholds)
+        picked = _class_choices(trained, threshold, tuner, choices, report)
     return StripSettings.model_validate(
         {
             "class_names": names,
@@ -248,6 +254,27 @@ def measure_parity(
     return Parity(limits=dict(LIMITS), results=results)
 
 
+def _size_candidates(trained: Mapping[str, TrainedGraph], choices: Choices) -> tuple[Sequence[int], ...]:
+    """The minimum sizes to choose from, a row for each class.
+
+    Raises:
+        BundleError: Not one size for each class.
+    """
+    classes = len(trained[SEGMENTER].class_names)
+    given = choices.min_sizes_px
+    if given is None:
+        return (MIN_SIZES_PX,) * classes
+    sizes = trained[GATE].least_truth_px if given == "gate" else given
+    if len(sizes) == 1:
+        sizes *= classes
+    if len(sizes) != classes:
+        raise BundleError(
+            f"export: found {len(sizes)} minimum sizes for the classes {', '.join(trained[SEGMENTER].class_names)}, "
+            "expected one, or one for each. Set --min-sizes."
+        )
+    return tuple((size,) for size in sizes)
+
+
 def _gate_threshold(gate: TrainedGraph, choices: Choices, report: Report) -> float:
     from export.to_onnx import torch_outputs, validation_examples
 
@@ -267,12 +294,11 @@ def _gate_threshold(gate: TrainedGraph, choices: Choices, report: Report) -> flo
 
 
 def _class_choices(
-    trained: Mapping[str, TrainedGraph], threshold: float, choices: Choices, report: Report
+    trained: Mapping[str, TrainedGraph], threshold: float, tuner: ClassTuner, choices: Choices, report: Report
 ) -> tuple[ClassChoice, ...]:
     from export.to_onnx import torch_outputs, validation_examples
 
     segmenter = trained[SEGMENTER]
-    tuner = ClassTuner(len(segmenter.class_names), choices.min_size_rule)
     for step, example in enumerate(validation_examples(segmenter, choices.cache, choices.validation_frames)):
         report("choosing thresholds and sizes", step, choices.validation_frames)
         frame = example.frame[None, None]
@@ -317,7 +343,8 @@ def _provenance(
             **{role: dict(each.recipe) for role, each in trained.items()},
             "export": {
                 "min_recall": choices.min_recall,
-                "tuned": choices.tune,
+                "pixel_thresholds": "tuned" if choices.tune else "plain",
+                "min_sizes_px": "tuned" if choices.min_sizes_px is None else choices.min_sizes_px,
                 "validation_frames": choices.validation_frames,
                 "parity_frames": choices.golden_frames,
                 "fp32_nodes": {role: list(each.kept_float) for role, each in graphs.items()},

@@ -187,10 +187,15 @@ def open_run(run: Path) -> TrainedGraph:
         ConfigError: It is no run folder.
     """
     from train.datasets import DATASETS
+    from train.recipe import check
     from train.run_folder import load_run
+    from train.tasks.strip_gate import GateSettings
 
     loaded = load_run(run)
     recipe, record = loaded.recipe.model_dump(mode="json"), loaded.record
+    least_truth_px = (1,)
+    if record.role == "gate":
+        least_truth_px = check(GateSettings, loaded.recipe.settings, f"run {run}: settings").min_truth_px
     data = {key: value for key, value in recipe["data"].items() if key != "kind"}
     settings = DATASETS[recipe["data"]["kind"]].settings.model_validate(data)
     height, width = (getattr(settings, side, None) for side in ("height_px", "width_px"))
@@ -207,7 +212,7 @@ def open_run(run: Path) -> TrainedGraph:
         git_commit=record.git_commit,
         metrics=record.best,
         size_px=(height, width) if height and width else None,
-        least_truth_px=tuple(recipe["settings"].get("min_truth_px", (1,))),
+        least_truth_px=least_truth_px,
     )
 
 

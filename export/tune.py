@@ -73,23 +73,21 @@ class ClassTuner:
     """Adds up the competition Dice of every candidate, frame by frame.
 
     Args:
-        classes: Number of classes.
         rule: What must reach the minimum size.
-        thresholds: Candidates.
-        sizes_px: Candidates, rising.
+        sizes_px: Candidates of each class, rising.
+        thresholds: Candidates of every class.
     """
 
     def __init__(
         self,
-        classes: int,
         rule: MinSizeRule,
+        sizes_px: Sequence[Sequence[int]],
         thresholds: Sequence[float] = PIXEL_THRESHOLDS,
-        sizes_px: Sequence[int] = MIN_SIZES_PX,
     ) -> None:
         self._rule = rule
         self._thresholds = tuple(thresholds)
-        self._sizes_px = np.asarray(sizes_px)
-        self._dice = np.zeros((classes, len(self._thresholds), len(self._sizes_px)))
+        self._sizes_px = [np.asarray(sizes) for sizes in sizes_px]
+        self._dice = [np.zeros((len(self._thresholds), len(sizes))) for sizes in self._sizes_px]
         self._frames = 0
 
     def add(self, class_probability: NDArray[np.uint8] | None, truth: NDArray[np.bool_]) -> None:
@@ -103,14 +101,14 @@ class ClassTuner:
         for number, plane in enumerate(truth):
             true_px = int(np.count_nonzero(plane))
             if class_probability is None:
-                self._dice[number] += float(true_px == 0)
+                self._dice[number] += float(true_px == 0)  # nothing is found, whatever the candidate
                 continue
             for place, threshold in enumerate(self._thresholds):
                 areas, overlaps = self._parts(class_probability[number], threshold, plane)
-                kept = areas[None] >= self._sizes_px[:, None]  # (sizes, parts)
+                kept = areas[None] >= self._sizes_px[number][:, None]  # (sizes, parts)
                 found_px, both_px = kept @ areas, kept @ overlaps
                 either_px = found_px + true_px
-                self._dice[number, place] += np.where(either_px > 0, 2.0 * both_px / np.maximum(either_px, 1), 1.0)
+                self._dice[number][place] += np.where(either_px > 0, 2.0 * both_px / np.maximum(either_px, 1), 1.0)
 
     def choose(self) -> tuple[ClassChoice, ...]:
         """The best candidate of each class; of equals the first threshold and the smallest size.
@@ -121,9 +119,10 @@ class ClassTuner:
         if not self._frames:
             raise BundleError("export: found no validation frames to tune on, expected some. Use --no-tune.")
         choices: list[ClassChoice] = []
-        for table in self._dice / self._frames:
-            place, size = np.unravel_index(int(table.argmax()), table.shape)
-            choices.append(ClassChoice(self._thresholds[place], int(self._sizes_px[size]), float(table[place, size])))
+        for sizes, total in zip(self._sizes_px, self._dice, strict=True):
+            place, size = np.unravel_index(int(total.argmax()), total.shape)
+            mean = float(total[place, size]) / self._frames
+            choices.append(ClassChoice(self._thresholds[place], int(sizes[size]), mean))
         return tuple(choices)
 
     def _parts(

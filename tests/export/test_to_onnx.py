@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -77,7 +78,7 @@ def test_a_branch_on_pixels_is_refused() -> None:
         to_onnx(Moody().eval(), "gate", (40, 56))
 
 
-def _same(found: NDArray[np.generic], wanted: NDArray[np.generic]) -> None:
+def _same(found: NDArray[Any], wanted: NDArray[Any]) -> None:
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
     if found.dtype == np.uint8:  # sums in another order may round to the next level
