@@ -38,9 +38,7 @@ class SyntheticSettings(BaseModel):
     look_alikes_per_frame: float = Field(
         default=1.0, ge=0.0, le=50.0, description="Mean number of harmless marks that start in a frame."
     )
-    frames: int | None = Field(
-        default=None, ge=1, description="Frames of the strip; none for a strip without end."
-    )
+    frames: int | None = Field(default=None, ge=1, description="Frames of the strip; none for a strip without end.")
     paced: bool = Field(
         default=True,
         description="Deliver at the strip's speed and lose what is not fetched in time; else on demand.",
@@ -109,6 +107,7 @@ class SyntheticCamera:
         self._cached = np.empty((drawn, *self._pixels.shape), np.uint8)
         for index, picture in enumerate(self._cached):
             self._strip.pixels(index, picture)
+        self._cached.flags.writeable = False  # they are lent to the reader as they are
 
     @property
     def name(self) -> str:
@@ -139,9 +138,7 @@ class SyntheticCamera:
             CameraError: The camera was closed.
         """
         if self._closed:
-            raise CameraError(
-                f"camera {self._name}: a frame was asked for after close. Open the camera again."
-            )
+            raise CameraError(f"camera {self._name}: a frame was asked for after close. Open the camera again.")
         if self._start_ns is None:
             self._start_ns = self._clock_ns()
         if self._settings.paced:
@@ -149,16 +146,13 @@ class SyntheticCamera:
         index = self._next_index
         if self._settings.frames is not None and index >= self._settings.frames:
             return None
-        captured_ns = (
-            self._wait_for(index, self._start_ns, timeout_s) if self._settings.paced else self._clock_ns()
-        )
+        captured_ns = self._wait_for(index, self._start_ns, timeout_s) if self._settings.paced else self._clock_ns()
         self._next_index = index + 1
-        self._show(index, self._pixels)
         return Frame(
             camera=self._name,
             index=index,
             captured_ns=captured_ns,
-            pixels=self._pixels,
+            pixels=self._shown(index),
             position_m=index * self._settings.frame_m,
         )
 
@@ -200,9 +194,10 @@ class SyntheticCamera:
             now_ns = self._clock_ns()
         return due_ns
 
-    def _show(self, index: int, out: NDArray[np.uint8]) -> None:
+    def _shown(self, index: int) -> NDArray[np.uint8]:
+        """The picture of frame `index`: a drawn one lent without a copy, or a fresh one."""
         shown = self._settings.strip_index(index)
-        if self._settings.cached_frames is None:
-            self._strip.pixels(shown, out)
-        else:
-            np.copyto(out, self._cached[shown])
+        if self._settings.cached_frames is not None:
+            return self._cached[shown]
+        self._strip.pixels(shown, self._pixels)
+        return self._pixels

@@ -64,7 +64,7 @@ def compare(strip: SyntheticStrip, inspected: Sequence[Inspected], height_px: in
         class; how often the class was right is counted apart.
     """
     frames = {message.frame_index: message for message in inspected}
-    planted = tuple(p for p in _planted(strip, frames, height_px) if _rows_seen(p, frames, height_px))
+    planted = tuple(p for p in _planted(strip, frames) if _rows_seen(p, frames, height_px))
     covered: dict[int, int] = defaultdict(int)
     covered_class: dict[int, int] = defaultdict(int)
     visible: dict[int, int] = defaultdict(int)
@@ -107,7 +107,7 @@ def _at_least(covered: dict[int, int], visible: dict[int, int]) -> frozenset[int
     return frozenset(key for key, seen in visible.items() if seen and covered[key] >= FOUND_SHARE * seen)
 
 
-def _planted(strip: SyntheticStrip, frames: dict[int, Inspected], height_px: int) -> tuple[PlantedDefect, ...]:
+def _planted(strip: SyntheticStrip, frames: dict[int, Inspected]) -> tuple[PlantedDefect, ...]:
     return strip.planted(min(frames), max(frames) + 1) if frames else ()
 
 

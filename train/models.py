@@ -226,7 +226,7 @@ def _compact_gate(classes: int, weights: EncoderWeights) -> nn.Module:
 def _compact_unet(classes: int, weights: EncoderWeights) -> nn.Module:
     encoder = get_encoder("tu-resnet10t", in_channels=4, depth=4, weights=None, **_NARROW)
     if state := encoder_state(weights):
-        load_encoder(encoder.model, state, ignore_prefix=(), source=weights)  # pyright: ignore[reportArgumentType] - smp's
+        load_encoder(encoder.model, state, ignore_prefix=(), source=weights)
     network = ShortUnet(encoder, (96, 64, 32), classes * 16)
     return Segmenter(network, channels=1, fold=2, unfold=4, multiple=32)
 

@@ -15,7 +15,7 @@ from runtime.errors import ConfigError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] - Python 3.10 alone has it
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -92,9 +92,7 @@ def check_first_outputs(
     """
     missing = [output.name for output in graph.outputs if output.name not in outputs]
     if missing:
-        raise EngineError(
-            f"{owner}: found outputs {sorted(outputs)}, expected {missing} among them. Export it again."
-        )
+        raise EngineError(f"{owner}: found outputs {sorted(outputs)}, expected {missing} among them. Export it again.")
     for output in graph.outputs:
         found = outputs[output.name]
         if found.dtype.name != output.dtype or not _fits(found.shape, output, size):

@@ -38,9 +38,7 @@ def open_onnxruntime(model: Path, graph: GraphSpec, settings: EngineSettings) ->
             f"{owner}: found a file that ONNX Runtime cannot run ({first_line(error)}), expected an ONNX "
             "graph. Export the bundle again."
         ) from error
-    outputs: dict[str, NDArray[Any]] = {
-        name: np.asarray(value) for name, value in zip(names, first, strict=True)
-    }
+    outputs: dict[str, NDArray[Any]] = {name: np.asarray(value) for name, value in zip(names, first, strict=True)}
     buffers = output_buffers(graph, check_first_outputs(owner, graph, size, outputs), settings)
     return SlottedEngine(
         owner=owner,

@@ -190,9 +190,7 @@ def test_grey_values_are_those_of_real_strip() -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 256), (256, 256), (96, 2048), (512, 640)])
 def test_other_sizes_work(size: tuple[int, int]) -> None:
-    strip = SyntheticStrip(
-        2, height_px=size[0], width_px=size[1], defects_per_frame=4.0, look_alikes_per_frame=4.0
-    )
+    strip = SyntheticStrip(2, height_px=size[0], width_px=size[1], defects_per_frame=4.0, look_alikes_per_frame=4.0)
     frame = strip.frame(5)
     assert frame.pixels.shape == size
     assert frame.truth.any()

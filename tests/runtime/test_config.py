@@ -61,5 +61,5 @@ def test_stations_that_share_an_endpoint_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_where_an_example_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="examples/strip_line.toml"):
+    with pytest.raises(ConfigError, match=r"examples/strip_line\.toml"):
         read_config(tmp_path / "absent.toml")

@@ -131,9 +131,7 @@ def test_a_frame_gets_the_same_bits_in_any_batch_and_each_time(engine: Engine) -
         (np.zeros((0, 1, HEIGHT, WIDTH), np.uint8), "a batch of 0, expected 1 to 4"),
     ],
 )
-def test_frames_that_do_not_fit_are_refused_and_take_no_slot(
-    engine: Engine, frames: np.ndarray, words: str
-) -> None:
+def test_frames_that_do_not_fit_are_refused_and_take_no_slot(engine: Engine, frames: np.ndarray, words: str) -> None:
     for _ in range(SETTINGS.slots + 1):
         with pytest.raises(EngineError, match=words):
             engine.submit(frames)
@@ -184,14 +182,10 @@ def test_close_waits_and_may_be_called_again(engine: Engine) -> None:
 def test_a_batch_that_fails_frees_its_slot_and_the_next_one_runs(backend: str, tmp_path: Path) -> None:
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with open_engine(
-        backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)
-    ) as engine:
+    with open_engine(backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)) as engine:
         for _ in range(3):
             ticket = engine.submit(black + 7)
-            with pytest.raises(
-                EngineError, match=rf"{backend} \(brittle.onnx\): a batch of 2 failed to run: .*\w"
-            ):
+            with pytest.raises(EngineError, match=rf"{backend} \(brittle.onnx\): a batch of 2 failed to run: .*\w"):
                 engine.collect(ticket)
             with pytest.raises(EngineError, match="free, expected it collected"):
                 engine.release(ticket)
@@ -202,9 +196,7 @@ def test_a_failure_is_never_followed_by_made_up_figures(backend: str, tmp_path: 
     """Batches that were in flight beside a failing one give the right figures, or fail as well."""
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with open_engine(
-        backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)
-    ) as engine:
+    with open_engine(backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)) as engine:
         tickets = [engine.submit(black), engine.submit(black + 7), engine.submit(black)]
         assert engine.collect(tickets[0])["mean_grey"].tolist() == [0, 0]
         engine.release(tickets[0])
@@ -292,9 +284,7 @@ def _of_another_file(graph: GraphSpec) -> GraphSpec:
         (_of_another_file, r"found the file pair\.onnx, expected one of \['other\.onnx'\]"),
     ],
 )
-def test_a_file_that_is_not_the_contract_is_refused(
-    backend: str, tmp_path: Path, change: object, words: str
-) -> None:
+def test_a_file_that_is_not_the_contract_is_refused(backend: str, tmp_path: Path, change: object, words: str) -> None:
     graph = change(write_pair(tmp_path / "pair.onnx"))
     with pytest.raises(EngineError, match=words):
         open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS)

@@ -14,17 +14,13 @@ from tests.runtime.backends.graphs import write_pair
 
 def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
-    with pytest.raises(
-        EngineError, match="'tensorflow': found no such backend, expected one of onnxruntime, openvino"
-    ):
+    with pytest.raises(EngineError, match="'tensorflow': found no such backend, expected one of onnxruntime, openvino"):
         open_engine("tensorflow", tmp_path / "pair.onnx", graph, EngineSettings(max_batch=1))
 
 
 def test_an_absent_library_names_its_install_command(tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
-    table = {
-        "rare": BackendEntry("runtime.backends.rare", "open_rare", "no_such_library", "pip install rare")
-    }
+    table = {"rare": BackendEntry("runtime.backends.rare", "open_rare", "no_such_library", "pip install rare")}
     with pytest.raises(EngineError, match=r"no library 'no_such_library'.*Run: pip install rare"):
         open_engine("rare", tmp_path / "pair.onnx", graph, EngineSettings(max_batch=1), backends=table)
 
@@ -35,9 +31,7 @@ def test_a_broken_library_is_said_to_be_broken(tmp_path: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(tmp_path)
     graph = write_pair(tmp_path / "pair.onnx")
     table = {"rare": BackendEntry("broken_backend", "open_rare", "broken_library", "pip install rare")}
-    with pytest.raises(
-        EngineError, match=r"cannot be imported \(libtbb.so.12: not found\).*pip install rare"
-    ):
+    with pytest.raises(EngineError, match=r"cannot be imported \(libtbb.so.12: not found\).*pip install rare"):
         open_engine("rare", tmp_path / "pair.onnx", graph, EngineSettings(max_batch=1), backends=table)
 
 
