@@ -144,7 +144,7 @@ class Judge:
             with_gate=self._with_gate.figures(),
             without_gate=self._without_gate.figures(),
             all_empty_dice=self._with_gate.all_empty_dice(),
-            defects=None if data.strip is None else _defects(data.strip, self._messages, defective),
+            defects=None if data.strip is None else _defects(data.strip, self._messages),
             seconds=round(seconds, 3),
         )
 
@@ -164,10 +164,10 @@ def _message(answer: StripAnswer) -> Inspected:
     return answer.message({**envelope, "sequence": answer.frame_index}, {})
 
 
-def _defects(strip: SyntheticStrip, messages: list[Inspected], defective: NDArray[np.bool_]) -> DefectFigures:
+def _defects(strip: SyntheticStrip, messages: list[Inspected]) -> DefectFigures:
     books = compare(strip, messages, strip.height_px)
     planted = len(books.planted)
-    on_clean = sum(1 for frame, _ in books.false_alarms if not defective[frame])
+    on_clean = books.false_alarms_on_clean
     return DefectFigures(
         planted=planted,
         found=len(books.found),

@@ -267,6 +267,7 @@ def _summary(settings: DemoSettings, heard: Heard, truth: Comparison) -> dict[st
         "defects_right_class": len(truth.right_class),
         "by_class": {str(c): {"planted": classes[c], "found": found[c]} for c in sorted(classes)},
         "false_alarms": len(truth.false_alarms),
+        "false_alarms_on_clean_frames": truth.false_alarms_on_clean,
         "messages_published": ended.sequence - started.sequence + 1,
         "messages_received": heard.messages,
         "messages_recovered": heard.recovered,
@@ -331,7 +332,8 @@ def _pictures(settings: DemoSettings, heard: Heard, truth: Comparison) -> None:
         width_mm=WIDTH_PX * scale,
         not_inspected_m=[(m.first_index * frame_m, m.stop_index * frame_m) for m in heard.missed],
         title=f"Synthetic strip at {settings.speed_mps:g} m/s: {len(truth.found)} of {len(truth.planted)} planted "
-        f"defects found, {len(truth.false_alarms)} false alarms on {truth.frames_clean} clean frames",
+        f"defects found, {len(truth.false_alarms)} false alarms, {truth.false_alarms_on_clean} of them on "
+        f"{truth.frames_clean} clean frames",
     )
     shown = sorted((m for m in heard.inspected if m.defects), key=lambda m: -sum(d.area_px for d in m.defects))
     for message in sorted(shown[:PICTURES], key=lambda m: m.frame_index):

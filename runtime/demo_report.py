@@ -49,12 +49,11 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         _mark(f"{summary['defects_found']} ({share:.1%})", share >= 0.95),
         f"{summary['defects_right_class']} of them under the right class",
     )
-    alarms = summary["false_alarms"]
-    clean = summary["frames_clean"]
+    alarms, clean = summary["false_alarms_on_clean_frames"], summary["frames_clean"]
     books.add_row(
         "false alarms",
-        _mark(str(alarms), alarms * 200 <= max(clean, 200)),
-        f"on {clean} frames of clean steel",
+        _mark(str(summary["false_alarms"]), alarms * 200 <= max(clean, 200)),
+        f"{alarms} of them on the {clean} frames of clean steel",
     )
     books.add_row(
         "messages",

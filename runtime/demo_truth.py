@@ -41,6 +41,7 @@ class Comparison:
         found: Ids of the planted defects that were found.
         right_class: Ids of those that were found under their own class.
         false_alarms: Reported defects (the last part of each) that lie on clean steel.
+        false_alarms_on_clean: How many of them lie on a frame without a true pixel.
         frames_clean: Inspected frames without a true pixel.
     """
 
@@ -48,6 +49,7 @@ class Comparison:
     found: frozenset[int]
     right_class: frozenset[int]
     false_alarms: tuple[tuple[int, Defect], ...]
+    false_alarms_on_clean: int
     frames_clean: int
 
 
@@ -70,12 +72,12 @@ def compare(strip: SyntheticStrip, inspected: Sequence[Inspected], height_px: in
     visible: dict[int, int] = defaultdict(int)
     wholes: dict[int, _Whole] = {}
     touching: set[int] = set()
-    clean = 0
+    clean: set[int] = set()
     for index in sorted(frames):
         here = [p for p in planted if _touches(p, index, height_px)]
         message = frames[index]
         if not here:
-            clean += 1
+            clean.add(index)
         if not here and not message.defects:
             continue
         truth = strip.frame(index).truth
@@ -94,12 +96,14 @@ def compare(strip: SyntheticStrip, inspected: Sequence[Inspected], height_px: in
             covered[p.defect_id] += int((own & any_class).sum())
             covered_class[p.defect_id] += int((own & reported[p.class_id - 1]).sum())
     counted = tuple(p for p in planted if visible[p.defect_id] > 0)
+    false_alarms = tuple(w.parts[-1] for key, w in sorted(wholes.items()) if key not in touching)
     return Comparison(
         planted=counted,
         found=_at_least(covered, visible),
         right_class=_at_least(covered_class, visible),
-        false_alarms=tuple(w.parts[-1] for key, w in sorted(wholes.items()) if key not in touching),
-        frames_clean=clean,
+        false_alarms=false_alarms,
+        false_alarms_on_clean=sum(index in clean for index, _ in false_alarms),
+        frames_clean=len(clean),
     )
 
 
