@@ -152,7 +152,8 @@ def test_cached_frames_come_round_again_under_new_numbers_and_places() -> None:
         assert frame.index == index
         assert frame.position_m == pytest.approx(index * 0.032)
         assert np.array_equal(frame.pixels, strip.pixels(settings.strip_index(index)))
-        frame.pixels[...] = 0  # a reader that writes into its frame spoils no later one
+        with pytest.raises(ValueError, match="read-only"):  # a reader can spoil no later frame
+            frame.pixels[...] = 0
     assert [settings.strip_index(index) for index in range(4)] == [0, 1, 2, 0]
 
 
