@@ -172,12 +172,12 @@ FOLDERS = ("MT_Free", "MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Unev
 
 @pytest.fixture
 def tiles(tmp_path):
-    """Five tiles a class."""
+    """Five tiles a class; every mask is white, that of clean tiles black."""
     from PIL import Image
 
     for folder in FOLDERS:
         for number in range(5):
-            grey(tmp_path / folder / f"exp1_num_{number}.png", (40, 50 + number), 255 if number == 3 else 0)
+            grey(tmp_path / folder / f"exp1_num_{number}.png", (40, 50 + number), 0 if folder == "MT_Free" else 255)
             Image.new("L", (50 + number, 40), 120).save(tmp_path / folder / f"exp1_num_{number}.jpg")
     return tmp_path
 
@@ -190,6 +190,13 @@ def test_tiles_take_their_class_from_the_folder_and_their_mask_from_the_png(tile
     assert sample.masks.any(axis=(1, 2)).tolist() == [False, True, False, False, False]
     assert sample.pixels.shape == (40, 53)
     assert not dataset.sample(3).masks.any()  # a clean tile's mask is not read
+
+
+def test_a_defective_tile_without_a_marked_pixel_is_left_out(tiles):
+    grey(tiles / "MT_Crack" / "exp1_num_1.png", (40, 51), 0)
+    dataset = open_kind("tiles", tiles, path=tiles)
+    assert len(dataset) == 29
+    assert "MT_Crack/exp1_num_1" not in {dataset.sample(index).name for index in range(len(dataset))}
 
 
 def test_tiles_are_split_within_each_class(tiles):
@@ -243,7 +250,7 @@ def test_tile_with_a_mask_of_another_size_names_the_file(tiles):
 @needs_real
 def test_tiles_read_real_ones():
     dataset = open_kind("tiles", Path("unused"), path=REAL / "mt_defect")
-    assert len(dataset) == 1059
+    assert len(dataset) == 1058  # one of 1,059 has an empty mask
     assert len(dataset.split["test"]) == pytest.approx(0.2 * len(dataset), abs=3)
     for plane in range(5):
         index = int(np.flatnonzero(dataset.present[:, plane])[0])
