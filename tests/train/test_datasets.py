@@ -242,7 +242,7 @@ def test_tiles_name_what_is_wrong(tiles, harm, text):
 
 
 def test_tile_with_a_mask_of_another_size_names_the_file(tiles):
-    grey(tiles / "MT_Break" / "exp1_num_3.png", (40, 10))
+    grey(tiles / "MT_Break" / "exp1_num_3.png", (40, 10), 255)
     with pytest.raises(DataError, match=r"exp1_num_3\.png: found 40x10 px, expected 40x53"):
         open_kind("tiles", tiles, path=tiles).sample(13)
 
