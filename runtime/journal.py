@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 
+from runtime.checkpoint import CHECKPOINT_PAGES, Checkpointer
 from runtime.errors import JournalError
 from runtime.journal_reader import (
     APPLICATION_ID,
@@ -37,9 +38,9 @@ from runtime.messages import MAX_SEQUENCE, Message, json_of, utc_text
 POWER_CUT_SKIP = 1_000_000
 """Sequence numbers left out after a power cut: far more than are written between two checkpoints."""
 
-CHECKPOINT_PAGES = 4000
-"""Pages of 4 KiB in the write-ahead log before they move into the file. That commit waits for the disk, some
-20 ms; at this size it is about one in 3,000."""
+LONGEST_LOG_PAGES = 4 * CHECKPOINT_PAGES
+"""Pages of 4 KiB in the write-ahead log after which SQLite copies them into the file by itself, inside a commit:
+only where the thread that should have done it did not come to it."""
 
 TRIM_EVERY = 64
 """Messages appended between two looks at what retention lets go."""
@@ -138,6 +139,7 @@ class Journal(JournalReader):
                 )
                 self.identity = self._open(boot_id or _this_boot())
                 self._stations = set(self.stations())
+                self._checkpointer = Checkpointer(path)
                 opened.pop_all()
         except sqlite3.Error as error:
             raise explain(path, "open for writing", error) from error
@@ -166,15 +168,18 @@ class Journal(JournalReader):
             if record.blobs
             for part, blob in enumerate(record.blobs)
         ]
-        with self._guarded("append"), self._transaction():
-            self._connection.executemany(_INSERT, rows)
-            if blobs:
-                self._connection.executemany("INSERT INTO blob VALUES (?, ?, ?, ?)", blobs)
-            if self._retention is not None:
-                self._trim(self._retention, records)
+        with self._guarded("append"):
+            with self._transaction():
+                self._connection.executemany(_INSERT, rows)
+                if blobs:
+                    self._connection.executemany("INSERT INTO blob VALUES (?, ?, ?, ?)", blobs)
+                if self._retention is not None:
+                    self._trim(self._retention, records)
+            self._checkpointer.committed(records, self._connection)
 
     def close(self) -> None:
         """Close the file as a whole, so that nothing is taken for lost; calling it again does nothing."""
+        self._checkpointer.close()
         # A disk too full for this note is no reason to fail: the next start then skips numbers needlessly.
         with suppress(sqlite3.Error):
             self._connection.execute("UPDATE journal SET open_since_boot = NULL")
@@ -195,7 +200,7 @@ class Journal(JournalReader):
                 f"journal {self.path}: found a disk that keeps no write-ahead log ({mode!r}), expected a "
                 "local one. Name a path that is not on a network share."
             )
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_PAGES}")
         with self._durable():
             if new:
                 for statement in _TABLES:
