@@ -93,7 +93,8 @@ def export(
     Writes FP32 and typed FP16 ONNX, chooses the thresholds on the runs' validation frames, and compares every file with
     torch on OpenVINO, ONNX Runtime and emulated half arithmetic. If a figure is beyond its limit, nothing is written.
     """
-    from export.strip import Choices, export_strip
+    from export.strip import export_strip
+    from export.strip_settings import Choices
 
     choices = Choices(
         name=name,

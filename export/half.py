@@ -101,9 +101,14 @@ def shape_arithmetic(graph: ir.Graph) -> set[ir.Node]:
 
 
 def half_array(array: np.ndarray) -> np.ndarray:
-    """The nearest half numbers; what is beyond half's range takes its largest finite value."""
-    limit = float(np.finfo(np.float16).max)
-    return np.clip(array, -limit, limit).astype(np.float16)
+    """The nearest half numbers, but never infinite, and never zero where the number was not.
+
+    A small constant may be all that keeps a division from zero.
+    """
+    kinds = np.finfo(np.float16)
+    half = np.clip(array, kinds.min, kinds.max).astype(np.float16)
+    lost = (half == 0) & (array != 0)
+    return np.where(lost, np.copysign(kinds.smallest_subnormal, array).astype(np.float16), half)
 
 
 class _Retyper:

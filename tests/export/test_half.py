@@ -165,8 +165,10 @@ def test_a_name_that_does_not_exist_is_refused() -> None:
 
 
 @given(arrays.arrays(np.float32, 20, elements=st.floats(-1e9, 1e9, width=32)))
-def test_half_numbers_are_finite_and_in_order(values: np.ndarray) -> None:
-    half = half_array(np.sort(values))
+def test_half_numbers_are_finite_in_order_and_zero_only_where_they_were(values: np.ndarray) -> None:
+    ordered = np.sort(values)
+    half = half_array(ordered)
     assert half.dtype == np.float16
     assert np.isfinite(half).all()
     assert (np.diff(half.astype(np.float32)) >= 0).all()
+    np.testing.assert_array_equal(half == 0, ordered == 0)
