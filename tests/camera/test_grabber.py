@@ -213,6 +213,12 @@ def test_a_camera_that_does_not_open_the_first_time_is_an_error(
         grabber(settings, watch=watch)
 
 
+def test_the_process_sleeps_no_longer_than_its_driver_asks() -> None:
+    settings = SyntheticCameraSettings(name="top", height_px=64, width_px=64, cached_frames=1)
+    with Grabber(settings, ring=WAIT, watch=QUICK) as source:
+        assert Path(f"/proc/{source.pid}/timerslack_ns").read_text().strip() == "1"
+
+
 def test_a_camera_that_hangs_when_it_comes_back_is_tried_again(openings: Path) -> None:
     settings = faulty(openings, "hang_in_open", faulty_openings=(2,), frames=20, period_s=0.02)
     with grabber(settings, watch=QUICK.model_copy(update={"open_timeout_s": 5.0})) as source:
