@@ -55,6 +55,7 @@ def test_a_false_alarm_on_a_clean_frame_costs_the_whole_pair():
     assert figures.by_class["patch"].iou == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PLANES, PLANES), min_size=1, max_size=4))
 def test_finding_nothing_is_the_all_empty_baseline_and_bounds_hold(pairs):
     truth, found = zip(*pairs, strict=True)
@@ -65,13 +66,14 @@ def test_finding_nothing_is_the_all_empty_baseline_and_bounds_hold(pairs):
     assert 0 <= figures.mean_iou <= 1
 
 
+@settings(deadline=None)
 @given(PLANES)
 def test_none_and_an_empty_answer_count_alike(truth):
     empty = np.zeros_like(truth)
     assert score([truth], [None]).figures() == score([truth], [empty]).figures()
 
 
-@settings(deadline=None)  # the first example loads torch
+@settings(deadline=None)
 @given(PLANES, PLANES)
 def test_dice_agrees_with_the_labs(truth, found):
     torch = pytest.importorskip("torch")
