@@ -20,7 +20,8 @@ from runtime.spec import Digest, Precision, Strict
 FOLDER = "engines"
 PLAN_SUFFIX, SIDE_CAR_SUFFIX = ".plan", ".json"
 
-Capability = Annotated[str, Field(pattern=r"^\d{1,2}\.\d$", description="compute capability, such as 8.6")]
+CAPABILITY = r"^\d{1,2}\.\d$"
+Capability = Annotated[str, Field(pattern=CAPABILITY, description="compute capability, such as 8.6")]
 Shape = tuple[int, ...]
 
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from export.bundle import write_spec
-from export.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from export.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
 from export.plan_builder import Progress, build_plan
 from runtime.bundle import Bundle, digest_of, open_bundle
 from runtime.errors import BundleError, EngineError
@@ -150,7 +150,7 @@ def build_plans(
             flavour=flavour,
             version=str(trt.__version__),
             cuda=_cuda(FLAVOURS[flavour].distributions),
-            targets=tuple(targets) if FLAVOURS[flavour].ahead_of_time else (),
+            targets=_in_order(targets) if FLAVOURS[flavour].ahead_of_time else (),
             gpu=None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)(),
             precision=precision,
             profile={graph.input.name: (sizes or Sizes()).profile(graph.input)},
@@ -167,6 +167,16 @@ def build_plans(
         Plan(each, bundle / each.plan_file, (bundle / each.plan_file).stat().st_size, built=role in built)
         for role, each in wanted.items()
     )
+
+
+def _in_order(targets: Sequence[str]) -> tuple[str, ...]:
+    """Each target once, rising, so that one choice has one plan."""
+    for target in targets:
+        if not re.fullmatch(CAPABILITY, target):
+            raise EngineError(
+                f"build: found the target {target!r}, expected a compute capability such as 8.9. Correct --target."
+            )
+    return tuple(sorted(set(targets), key=lambda target: tuple(map(int, target.split(".")))))
 
 
 def present_gpu() -> Gpu:

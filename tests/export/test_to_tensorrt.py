@@ -76,7 +76,17 @@ def test_another_batch_is_another_plan(tiny: Path) -> None:
 def test_a_target_that_does_not_exist_is_refused(tiny: Path) -> None:
     with pytest.raises(EngineError, match=r"found the target 9\.9, expected one of .*8\.9"):
         build_plans(tiny, batch_of(4), targets=("9.9",))
+    with pytest.raises(EngineError, match="found the target 'sm89', expected a compute capability such as 8"):
+        build_plans(tiny, batch_of(4), targets=("sm89",))
     assert not list(tiny.glob("engines/*"))
+
+
+@needs_rtx
+def test_the_order_of_targets_makes_no_other_plan(tiny: Path) -> None:
+    (first, _) = build_plans(tiny, batch_of(4), targets=("12.0", "8.6", "8.6"))
+    (second, _) = build_plans(tiny, batch_of(4), targets=("8.6", "12.0"))
+    assert first.manifest.targets == ("8.6", "12.0")
+    assert (second.path, second.built) == (first.path, False)
 
 
 @needs_rtx
