@@ -164,9 +164,7 @@ class SyntheticStrip:
         return tuple(
             mark.planted
             for mark in self._marks(first, stop, _STREAM_DEFECT)
-            if mark.planted is not None
-            and mark.planted.first_row < rows.stop
-            and mark.planted.stop_row > rows.start
+            if mark.planted is not None and mark.planted.first_row < rows.stop and mark.planted.stop_row > rows.start
         )
 
     def _draw(self, index: int, out: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> None:

@@ -211,9 +211,7 @@ class Surface:
         row, col, flips = np.random.default_rng((self._seed, _STREAM_PIECE, number, piece + 1)).integers(
             (_TILE_ROWS, self._tile_cols, 4)
         )
-        view = self._tiles[layer.tile][
-            row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px
-        ]
+        view = self._tiles[layer.tile][row : row + layer.piece_rows + layer.fade_rows, col : col + self._width_px]
         return view[:: -1 if flips & 1 else 1, :: -1 if flips & 2 else 1]
 
     def _field(self, first: int, stop: int, period_rows: float, stream: int, basis: Floats) -> Floats:
@@ -226,9 +224,7 @@ class Surface:
         weights, knots = self._spline(first, stop, period_rows, stream, count)
         return weights @ knots
 
-    def _spline(
-        self, first: int, stop: int, period_rows: float, stream: int, count: int
-    ) -> tuple[Floats, Floats]:
+    def _spline(self, first: int, stop: int, period_rows: float, stream: int, count: int) -> tuple[Floats, Floats]:
         """B-spline weights (stop - first, K), rows summing to 1, and the knots (K, count) weighed."""
         place = np.arange(first, stop, dtype=np.float64) / period_rows
         low, high = int(place[0]), int(place[-1]) + 4

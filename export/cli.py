@@ -40,6 +40,13 @@ class SizeRule(str, Enum):
     class_total = "class_total"
 
 
+class Weights(str, Enum):
+    """Which weights of a run are exported."""
+
+    best = "best"
+    last = "last"
+
+
 class TensorRt(str, Enum):
     """Which TensorRT builds."""
 
@@ -83,6 +90,9 @@ def export(
     golden_from_data: Annotated[
         bool, typer.Option("--golden-from-data", help="Take them from the validation data, not from synthetic strip.")
     ] = False,
+    weights: Annotated[
+        Weights, typer.Option(help="The best weights by the validation figure, or those of the last epoch.")
+    ] = Weights.best,
     ship: Annotated[bool, typer.Option("--ship", help="Leave out the FP32 files.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a bundle that is there.")] = False,
     cache: Annotated[Path, typer.Option(help="Where rendered strips are kept.")] = Path("runs/cache"),
@@ -109,6 +119,7 @@ def export(
         golden_frames=golden_frames,
         golden_kept=golden_kept,
         golden_from_data=golden_from_data,
+        weights=weights.value,
         ship=ship,
         replace=replace,
         cache=cache,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def export_strip(
         DataError: The runs' validation data is missing or unreadable.
         EngineError: A backend is not installed.
     """
-    trained = open_cascade(runs)
+    trained = open_cascade(runs, choices.weights)
     size_px = choices.size_px or _common_size(trained)
     golden_frames = _golden_frames(trained[GATE], size_px, choices)
     settings = choose_settings(trained, choices, report)
@@ -95,7 +95,7 @@ def export_strip(
         return write_bundle(draft, out, ship=choices.ship, replace=choices.replace, golden_frames=choices.golden_kept)
 
 
-def open_cascade(runs: Sequence[Path]) -> dict[str, TrainedGraph]:
+def open_cascade(runs: Sequence[Path], weights: Literal["best", "last"] = "best") -> dict[str, TrainedGraph]:
     """The trained gate and segmenter of the runs, by role.
 
     Raises:
@@ -104,7 +104,7 @@ def open_cascade(runs: Sequence[Path]) -> dict[str, TrainedGraph]:
     """
     from export.to_onnx import open_run
 
-    opened = [open_run(run) for run in runs]
+    opened = [open_run(run, weights) for run in runs]
     found = sorted(each.role for each in opened)
     if found != sorted(ROLES):
         raise BundleError(

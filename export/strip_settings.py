@@ -38,6 +38,7 @@ class Choices:
         golden_frames: How many frames parity is measured on.
         golden_kept: How many of them `golden.npz` keeps; None keeps all.
         golden_from_data: Take them from the gate's validation data instead of synthetic strip.
+        weights: The runs' best weights by their validation figure, or those of their last epochs.
         ship: Leave out the FP32 files.
         replace: Write over a bundle that is there.
         cache: Where rendered strips are kept.
@@ -55,6 +56,7 @@ class Choices:
     golden_frames: int = 16
     golden_kept: int | None = 3
     golden_from_data: bool = False
+    weights: Literal["best", "last"] = "best"
     ship: bool = False
     replace: bool = False
     cache: Path = Path("runs/cache")

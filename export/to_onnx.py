@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -180,18 +180,18 @@ class TrainedGraph:
     least_truth_px: tuple[int, ...]
 
 
-def open_run(run: Path) -> TrainedGraph:
-    """The best weights of a run folder.
+def open_run(run: Path, weights: Literal["best", "last"] = "best") -> TrainedGraph:
+    """The best weights of a run folder by its validation figure, or those of its last epoch.
 
     Raises:
         ConfigError: It is no run folder.
     """
     from train.datasets import DATASETS
     from train.recipe import check
-    from train.run_folder import load_run
+    from train.run_folder import load_run, read_last_figures
     from train.tasks.strip_gate import GateSettings
 
-    loaded = load_run(run)
+    loaded = load_run(run, weights=weights)
     recipe, record = loaded.recipe.model_dump(mode="json"), loaded.record
     least_truth_px = (1,)
     if record.role == "gate":
@@ -210,7 +210,7 @@ def open_run(run: Path) -> TrainedGraph:
         recipe=recipe,
         data_digest=record.data_digest,
         git_commit=record.git_commit,
-        metrics=record.best,
+        metrics=record.best if weights == "best" else read_last_figures(run),
         size_px=(height, width) if height and width else None,
         least_truth_px=least_truth_px,
     )

@@ -140,6 +140,21 @@ def read_record(folder: Path) -> RunRecord:
     return _read(folder / RECORD_FILE, RunRecord)
 
 
+def read_last_figures(folder: Path) -> dict[str, float]:
+    """The row of `metrics.csv` of a run's last epoch.
+
+    Raises:
+        ConfigError: There is none yet.
+    """
+    path = folder / METRICS_FILE
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {key: float(value) for key, value in rows[-1].items() if value}
+    except (OSError, IndexError, ValueError) as error:
+        raise ConfigError(f"run {folder}: {path.name} has no readable row ({error}), expected one an epoch.") from error
+
+
 def _read(path: Path, model: type[Any]) -> Any:
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
