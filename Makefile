@@ -38,8 +38,10 @@ types: $(VENV)/.lab  ## Types
 layers: $(VENV)/.lab  ## Who may import whom
 	PYTHONPATH=. $(BIN)/lint-imports
 
+# The lab trains in a process of its own: torch need not share one with every inference library there is.
 unit: $(VENV)/.lab  ## Tests and the examples in docstrings
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/train train
+	$(BIN)/python -m pytest --ignore=tests/train --ignore=train
 
 clean:  ## Remove the environment and what was made
 	rm -rf $(VENV) out build dist
