@@ -127,3 +127,21 @@ def test_lost_dice_is_that_of_the_masks(both: int, ours: int, theirs: int) -> No
     figures = compare_segmenter(plane(0, ours + both), plane(ours, ours + both + theirs), {"pixel_thresholds": (0.5,)})
     whole = 2 * both + ours + theirs
     assert figures["dice_loss"] == pytest.approx((ours + theirs) / whole if whole else 0.0)
+
+
+def test_a_pixel_on_the_fence_may_fall_on_either_side_but_not_far() -> None:
+    torch = np.full((1, 1, 8, 8), 127, np.uint8)
+    torch[..., :2, :] = 250
+    near, far = torch.copy(), torch.copy()
+    near[..., 4:, :] = 129  # a hair above the threshold
+    far[..., 4:, :] = 220
+    figures = [
+        compare_segmenter({"class_probability": each}, {"class_probability": torch}, {"pixel_thresholds": (0.5,)})
+        for each in (near, far)
+    ]
+    assert [each["dice_loss"] for each in figures] == [0.0, 0.0]
+    assert figures[0]["level_max_abs"] <= LIMITS["level_max_abs"] < figures[1]["level_max_abs"]
+    lost = torch.copy()
+    lost[..., :1, :] = 0  # torch was sure of these
+    found = compare_segmenter({"class_probability": lost}, {"class_probability": torch}, {"pixel_thresholds": (0.5,)})
+    assert found["dice_loss"] == pytest.approx(1 / 3)
