@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from benchmarks.frames import STRIP_SIZE_PX
-from camera import planted, strip, surface
 from camera.base import CameraError
+from camera.steel import planted, strip, surface
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:

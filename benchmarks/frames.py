@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from camera.strip import LEAST_SIZE_PX, SyntheticStrip
+from camera.steel.strip import LEAST_SIZE_PX, SyntheticStrip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

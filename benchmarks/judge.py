@@ -33,7 +33,7 @@ from runtime.messages import Defect, Inspected, ModelIdentity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from camera.strip import SyntheticStrip
+    from camera.steel.strip import SyntheticStrip
 
 DEFECT_RULE = (
     f"A planted defect is found when reported masks cover {FOUND_SHARE:.0%} of its true pixels, whatever their "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from camera.base import CameraError, Frame
-from camera.strip import LEAST_SIZE_PX, SyntheticStrip
+from camera.steel.strip import LEAST_SIZE_PX, SyntheticStrip
 
 _NS_PER_S = 1_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.strip import SyntheticStrip
+from camera.steel.strip import SyntheticStrip
 
 GOLDEN_SEED = 70_001
 """A strip that nothing is trained or tested on."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camera.strip import SyntheticStrip
+from camera.steel.strip import SyntheticStrip
 from runtime.client import Subscriber
 from runtime.demo_truth import Comparison, compare
 from runtime.errors import EngineError

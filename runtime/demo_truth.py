@@ -14,7 +14,7 @@ from runtime import rle
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from camera.strip import PlantedDefect, SyntheticStrip
+    from camera.steel.strip import PlantedDefect, SyntheticStrip
     from runtime.messages import Defect, Inspected
 
 FOUND_SHARE = 0.25

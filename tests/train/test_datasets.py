@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from camera.strip import SyntheticStrip
+from camera.steel.strip import SyntheticStrip
 from runtime.errors import DataError
 from runtime.rle import encode
 from train.datasets import DATASETS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from camera import planted, strip, surface
+from camera.steel import planted, strip, surface
 from runtime.errors import DataError
 from train.datasets.base import Sample, Split
 

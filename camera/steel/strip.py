@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.base import CameraError
-from camera.planted import DEFECTS, LOOK_ALIKES, Patch, Shape
-from camera.surface import Floats, Surface
+from camera.steel.planted import DEFECTS, LOOK_ALIKES, Patch, Shape
+from camera.steel.surface import Floats, Surface
 
 LEAST_SIZE_PX = 64
 _STREAM_DEFECT, _STREAM_LOOK_ALIKE, _STREAM_SENSOR = 11, 12, 13

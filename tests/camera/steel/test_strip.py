@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camera.base import CameraError
-from camera.planted import DEFECTS, LOOK_ALIKES
-from camera.strip import StripFrame, SyntheticStrip
-from camera.surface import Surface
+from camera.steel.planted import DEFECTS, LOOK_ALIKES
+from camera.steel.strip import StripFrame, SyntheticStrip
+from camera.steel.surface import Surface
 
 LEAST_AREA_PX = {1: 600, 2: 600, 3: 1000, 4: 2000}
 
@@ -52,11 +52,11 @@ def test_the_order_of_asking_changes_nothing(small: SyntheticStrip, order: list[
 
 def test_another_process_draws_the_same_strip(small: SyntheticStrip) -> None:
     code = (
-        "import hashlib; from camera.strip import SyntheticStrip;"
+        "import hashlib; from camera.steel.strip import SyntheticStrip;"
         "frame = SyntheticStrip(5, height_px=64, width_px=256).frame(17);"
         "print(hashlib.sha256(frame.pixels.tobytes() + frame.truth.tobytes()).hexdigest())"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == digest(small.frame(17))
 

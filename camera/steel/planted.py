@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camera.surface import GRAIN, STREAKS, Floats, Surface, interpolation, product, value_noise
+from camera.steel.surface import GRAIN, STREAKS, Floats, Surface, interpolation, product, value_noise
 
 _LEAST_HEIGHT_PX = 24
 
