@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
@@ -21,11 +23,15 @@ class Sample:
         name: Unique within the dataset.
         pixels: (H, W) uint8; may be read-only and shared.
         masks: (C, H, W) bool, one plane a class; classes may overlap, and a clean picture has none set.
+        figures: What is known of the whole picture, by name: `brittle_ratio`, `grain_number`.
+        points: (k, 2) float32, row and column in px, of places that matter: the tips of a crack, the main one first.
     """
 
     name: str
     pixels: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    figures: Mapping[str, float] = MappingProxyType({})
+    points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
 
 class Dataset(Protocol):
