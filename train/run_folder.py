@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.errors import ConfigError
-from train.models import Role, Variant, build, load_weights
+from train.models import Job, Variant, build, load_weights
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class RunRecord(BaseModel):
     """What a run is and what it reached; `run.json`.
 
     Attributes:
-        classes: The data's class names, in the order of a segmenter's planes.
+        role: Of the graph in its bundle; `model` where the task has one graph.
+        classes: The names of the network's outputs, in their order; for a gate, the data's classes.
         parameters: Trainable parameters of the model.
         weights_from: The file that a fine-tuning began from, and its SHA-256; empty for a fresh start.
         data_digest: SHA-256 of the training data.
@@ -63,7 +64,7 @@ class RunRecord(BaseModel):
 
     schema_version: Literal["ferrosight.run/1"] = "ferrosight.run/1"
     task: str
-    role: Role
+    role: Literal["gate", "segmenter", "model"]
     architecture: str
     variant: Variant
     classes: tuple[str, ...]
@@ -88,7 +89,7 @@ class LoadedRun:
     """A trained model with its provenance.
 
     Attributes:
-        model: In float32 on the CPU, in eval mode; frames (N, 1, H, W) uint8 to `GateOutput` or `SegmenterOutput`.
+        model: In float32 on the CPU, in eval mode; frames (N, 1, H, W) uint8 to the named tuple of its job.
         recipe: As it ran.
         record: The run's record.
     """
@@ -110,7 +111,7 @@ def load_run(folder: Path, *, weights: Literal["best", "last"] = "best") -> Load
     """
     recipe, record = read_recipe(folder), read_record(folder)
     classes = 1 if record.role == "gate" else len(record.classes)
-    model = build(record.role, record.architecture, classes=classes)
+    model = build(_job(record), record.architecture, classes=classes)
     path = folder / f"{weights}.safetensors"
     try:
         model.load_state_dict(load_weights(path))
@@ -120,6 +121,11 @@ def load_run(folder: Path, *, weights: Literal["best", "last"] = "best") -> Load
             "Train again with this version of ferrosight."
         ) from error
     return LoadedRun(model.eval(), recipe, record)
+
+
+def _job(record: RunRecord) -> Job:
+    """A part of a cascade by its role; a task of one graph by its own name."""
+    return record.role if record.role != "model" else record.task  # type: ignore[return-value]  # `build` checks it
 
 
 def read_recipe(folder: Path) -> Recipe:

@@ -30,7 +30,7 @@ class Sample:
     name: str
     pixels: NDArray[np.uint8]
     masks: NDArray[np.bool_]
-    figures: Mapping[str, float] = MappingProxyType({})
+    figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
 
