@@ -44,9 +44,9 @@ from camera.ring_memory import Policy
 from runtime.backends import open_engine
 from runtime.bundle import Bundle, open_bundle
 from runtime.cascade import Cascade
-from runtime.decide import Rules
 from runtime.engine import Engine, EngineSettings
 from runtime.errors import EngineError
+from runtime.facts import Facts
 from runtime.heads.strip import GATE, SEGMENTER, answerer, settings_of, wanted
 from runtime.loop import LoopSettings
 from runtime.messages import ModelIdentity
@@ -282,7 +282,7 @@ class Bench:
             backend=backend or self.plan.backend,
             precision="+".join(sorted({self.bundle.precision_of(r, self.plan.precision) for r in (GATE, SEGMENTER)})),
         )
-        return Inspection(cascade, lambda: answerer(self.bundle.spec, Rules(), model, 0.5), model)
+        return Inspection(cascade, lambda: answerer(self.bundle.spec, {}, model, Facts(mm_per_px=0.5)), model)
 
     def _null(self) -> Inspection:
         return self._inspection(NullPipeline(), "null")

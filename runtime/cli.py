@@ -68,18 +68,32 @@ def run(
 @app.command()
 def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images at any depth.")],
-    bundle: Annotated[Path, typer.Option(help="The bundle to inspect with.")] = SHIPPED / "strip",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="The bundle to inspect with, of any task.",
+            show_default="what inspect.toml in the folder says, else the shipped strip bundle",
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option(help="Inference backend: openvino, onnxruntime.")] = "openvino",
     precision: Annotated[
         str | None, typer.Option(help="fp16 or fp32; the bundle's own preference if not given.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, masks.csv and overlays.")] = Path("out/inspect"),
+    out: Annotated[Path, typer.Option(help="Folder for results.jsonl, pictures and reports.")] = Path("out/inspect"),
     overlays: Annotated[str, typer.Option(help="Which pictures are drawn: defective, all, none.")] = "defective",
     batch: Annotated[int, typer.Option(min=1, max=64, help="Pictures of one size that go in together.")] = 4,
-    mm_per_px: Annotated[float | None, typer.Option(min=1e-6, help="Scale; without it no millimetres.")] = None,
+    mm_per_px: Annotated[
+        float | None, typer.Option(min=1e-6, max=100, help="Scale; without it no millimetres.")
+    ] = None,
+    thickness_mm: Annotated[
+        float | None, typer.Option(min=1e-3, max=200, help="Thickness of the specimens (fracture).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Inspect images: the wire's own messages, masks as run lengths, and overlay pictures.
+    """Inspect images with a bundle of any task: the wire's own messages, and pictures, masks or reports.
+
+    A folder may hold `inspect.toml` (bundle, facts, rules), and a picture may have its facts beside it: scale,
+    thickness and notch side in `NAME.toml` for `NAME.png`. Options given here come before `inspect.toml`.
 
     Exit code 0 when every image was inspected, 1 when some could not be read or had the wrong size (each is in
     results.jsonl as missed), 2 when nothing could be done.
@@ -88,14 +102,18 @@ def inspect(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from runtime.bundle import open_bundle
+    from runtime.folder_settings import read_folder_settings
     from runtime.inspect_files import InspectSettings, inspect_paths
 
     console = Console(stderr=True)
+    folder = read_folder_settings(paths)
+    given = {"mm_per_px": mm_per_px, "thickness_mm": thickness_mm}
     settings = InspectSettings(
         backend=backend,
         precision=_one_of("--precision", precision, ("fp16", "fp32", None)),
         batch=batch,
-        mm_per_px=mm_per_px,
+        facts=folder.facts.model_copy(update={key: value for key, value in given.items() if value is not None}),
+        rules=folder.rules,
         overlays=_one_of("--overlays", overlays, ("defective", "all", "none")),
     )
     columns = (TextColumn("inspecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -103,7 +121,7 @@ def inspect(
         task = progress.add_task("inspecting", total=None)
         summary = inspect_paths(
             paths,
-            open_bundle(bundle),
+            open_bundle(bundle or folder.bundle or SHIPPED / "strip"),
             out,
             settings,
             progress=lambda done, total, _: progress.update(task, completed=done, total=total),
@@ -111,16 +129,18 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(summary.as_json(), indent=2))
     else:
-        found = ", ".join(f"{count} {name}" for name, count in summary.defects.items()) or "no defects"
+        counted = {**summary.verdicts, **summary.defects}
+        found = ", ".join(f"{count} {name}" for name, count in counted.items()) or "nothing"
         console.print(
             f"{summary.inspected} of {summary.images} images inspected with {summary.bundle} on {summary.backend} "
-            f"({summary.precision}): {summary.defective} defective, {found}.",
+            f"({summary.precision}): {found}.",
             highlight=False,
         )
         if summary.missed:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary.missed_by_reason.items())
             console.print(f"[bold red]{summary.missed} images were not inspected:[/] {reasons}.")
-        console.print(f"Messages: {summary.results}\nMasks:    {summary.masks}\nOverlays: {summary.overlays}")
+        for what, place in {"messages": summary.results, **summary.files}.items():
+            console.print(f"{what.capitalize() + ':':<10}{place}", highlight=False)
     sys.exit(summary.exit_code)
 
 

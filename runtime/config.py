@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from camera.config import CameraSettings, GrabberSettings, RingSettings
-from runtime.decide import Rules
 from runtime.errors import ConfigError
+from runtime.facts import Facts
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +67,7 @@ class StationConfig(Settings):
         default=0.0, ge=0, description="longest wait for a batch to fill; 0 takes what is there at once"
     )
     engine_failures: int = Field(default=3, ge=1, description="batches failed in a row after which the run ends")
-    mm_per_px: float | None = Field(default=None, gt=0, le=100, description="scale of the camera's picture")
+    facts: Facts = Field(default=Facts(), description="scale and specimen, as far as they hold for every picture")
     journal: Path = Field(default=Path("journal.sqlite"), description="every message, before it is published")
     journal_patience_s: float = Field(
         default=10.0, ge=0, description="how long a journal that refuses is tried again before the station gives up"
@@ -77,7 +77,7 @@ class StationConfig(Settings):
     ring: RingSettings = RingSettings()
     grabber: GrabberSettings = GrabberSettings()
     wire: WireSettings = WireSettings()
-    rules: Rules = Rules()
+    rules: dict[str, Any] = Field(default_factory=dict, description="the task's rules for a verdict; see its head")
 
 
 class LineConfig(Settings):

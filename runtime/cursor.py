@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from runtime.errors import ConfigError
-from runtime.messages import MAX_SEQUENCE, StationName, Wire, json_of
+from runtime.messages import MAX_SEQUENCE, StationName, json_of
+from runtime.wire import Wire
 
 
 class Cursor(Wire):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import ConfigError
 from runtime.messages import Defect
 
 Verdict = Literal["clean", "defective"]
+
+R = TypeVar("R", bound=BaseModel)
 
 
 class Rules(BaseModel):
@@ -29,6 +31,28 @@ class Rules(BaseModel):
     )
     ignore_left_px: int = Field(default=0, ge=0, description="defects that lie wholly in this margin do not count")
     ignore_right_px: int = Field(default=0, ge=0, description="likewise on the right")
+
+
+def read_rules(model: type[R], table: Mapping[str, Any]) -> R:
+    """A task's rules from the table of a configuration.
+
+    Raises:
+        ConfigError: A key does not exist, or a value is out of range.
+
+    >>> read_rules(Rules, {"min_total_area_px": 30}).min_total_area_px
+    30
+    """
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError as error:
+        first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(model.model_fields)
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"rules: key {key!r} does not exist, expected some of {known}. Rename it.") from error
+        raise ConfigError(
+            f"rules: {key}: found {first['input']!r}, but {first['msg'].lower()}. Change the value."
+        ) from error
 
 
 def check_rules(rules: Rules, class_names: Sequence[str]) -> None:

@@ -124,7 +124,7 @@ name = "{STATION}"
 run = "synthetic-strip-{settings.seed}"
 bundle = {json.dumps(str(settings.bundle.resolve()))}
 backend = "{settings.backend}"
-mm_per_px = {settings.mm_per_px}
+facts.mm_per_px = {settings.mm_per_px}
 journal = "journal.sqlite"
 
 [stations.camera]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -19,16 +19,16 @@ from camera.images import DEFAULT_PIXELS, PixelSettings, read_grey
 from runtime.backends import DEFAULT_BACKEND, entry_of
 from runtime.bundle import Bundle
 from runtime.coverage import Books
-from runtime.decide import Rules
 from runtime.engine import EngineSettings
-from runtime.errors import EngineError
+from runtime.errors import DataError, EngineError
+from runtime.facts import Facts, read_facts
 from runtime.heads import head_of
 from runtime.loop import latency_ms
 from runtime.messages import Missed, MissedReason, RunEnded, RunStarted, utc_text
-from runtime.result_files import OverlayChoice, Picture, ResultFiles, gather
+from runtime.result_files import Picture, ResultFile, gather
 
 if TYPE_CHECKING:
-    from runtime.pipeline import Answerer, Pipeline
+    from runtime.pipeline import Album, Answerer, OverlayChoice, Pipeline
     from runtime.spec import ModelSpec, Precision
 
 SIZES_KEPT = 3
@@ -47,8 +47,8 @@ class InspectSettings:
         precision: Which files of the bundle are run; None is its preference.
         batch: Pictures of one size that go through the engines together.
         threads: CPU threads an engine may use; None leaves it to the backend.
-        mm_per_px: Scale of the pictures; None gives no millimetres.
-        rules: When a picture is defective.
+        facts: What is known of every picture; a file beside a picture may say more, see `runtime.facts`.
+        rules: The task's rules for a verdict, as a configuration has them.
         pixels: How colour, depth and orientation become grey frames.
         overlays: Which pictures are drawn.
     """
@@ -57,8 +57,8 @@ class InspectSettings:
     precision: Precision | None = None
     batch: int = 4
     threads: int | None = None
-    mm_per_px: float | None = None
-    rules: Rules = field(default_factory=Rules)
+    facts: Facts = field(default_factory=Facts)
+    rules: Mapping[str, Any] = field(default_factory=dict)
     pixels: PixelSettings = DEFAULT_PIXELS
     overlays: OverlayChoice = "defective"
 
@@ -69,18 +69,20 @@ class InspectSummary:
 
     Attributes:
         images: Pictures found.
-        inspected: Pictures that the models saw; `defective` of them are.
+        inspected: Pictures that the models saw.
+        verdicts: How many of them by verdict.
         missed: Pictures that nobody saw; `missed_by_reason` counts them.
         defects: Defects by class name.
         seconds: From the first picture to the last.
         infer_ms_p50: Median time of the engines a picture, its share of a batch; None if nothing was inspected.
         bundle, backend, precision: What said it.
-        results, masks, overlays: Where it lies.
+        results: Where the messages lie.
+        files: Where the task's files for people lie, by what they are.
     """
 
     images: int
     inspected: int
-    defective: int
+    verdicts: dict[str, int]
     missed: int
     missed_by_reason: dict[str, int]
     defects: dict[str, int]
@@ -90,8 +92,7 @@ class InspectSummary:
     backend: str
     precision: str
     results: Path
-    masks: Path
-    overlays: Path
+    files: dict[str, Path]
 
     @property
     def exit_code(self) -> int:
@@ -100,7 +101,8 @@ class InspectSummary:
 
     def as_json(self) -> dict[str, Any]:
         """The same with paths as text."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        files = {name: str(path) for name, path in self.files.items()}
+        return {**asdict(self), "results": str(self.results), "files": files}
 
 
 def inspect_paths(
@@ -118,7 +120,7 @@ def inspect_paths(
     Args:
         paths: Picture files, and folders that are searched at any depth, in natural order.
         bundle: What inspects.
-        out: Folder of the results; see `runtime.result_files.ResultFiles`.
+        out: Folder of the results: `results.jsonl`, and what the task's album holds.
         settings: How; the plain ones if None.
         progress: Told after each picture.
         clock_ns: Monotonic clock.
@@ -134,22 +136,25 @@ def inspect_paths(
     pictures = gather(paths)
     entry_of(settings.backend)
     model = bundle.identity(settings.backend, settings.precision)
-    answerer = head_of(bundle.spec.task).answerer(bundle.spec, settings.rules, model, settings.mm_per_px)
+    head = head_of(bundle.spec.task)
+    answerer = head.answerer(bundle.spec, settings.rules, model, settings.facts)
     with ExitStack() as parts:
         engines = _Engines(bundle, settings)
         parts.callback(engines.close)
         height_px, width_px = engines.fixed_size
         if height_px is not None and width_px is not None:
             engines.open((height_px, width_px))  # a bundle that cannot run is no fault of a picture
-        files = parts.enter_context(ResultFiles(out, settings.overlays))
-        run = _Run(pictures, engines, answerer, files, settings, progress or _say_nothing, clock_ns, now)
+        results = parts.enter_context(ResultFile(out))
+        album = head.open_album(out, settings.overlays)
+        parts.callback(album.close)
+        run = _Run(pictures, engines, answerer, results, album, settings, progress or _say_nothing, clock_ns, now)
         began_ns = clock_ns()
-        run.go(RunStarted(**run.envelope(), model=model, camera="files", mm_per_px=settings.mm_per_px))
+        run.go(RunStarted(**run.envelope(), model=model, camera="files", mm_per_px=settings.facts.mm_per_px))
         coverage = run.books.coverage()
         return InspectSummary(
             images=len(pictures),
             inspected=coverage.frames_inspected,
-            defective=run.defective,
+            verdicts=dict(sorted(run.verdicts.items())),
             missed=coverage.frames_missed,
             missed_by_reason=dict(run.missed),
             defects=dict(sorted(run.found.items())),
@@ -158,9 +163,8 @@ def inspect_paths(
             bundle=model.bundle,
             backend=model.backend,
             precision=model.precision,
-            results=files.results,
-            masks=files.masks,
-            overlays=files.overlays,
+            results=results.path,
+            files=dict(album.places),
         )
 
 
@@ -208,7 +212,8 @@ class _Run:
         pictures: Sequence[Picture],
         engines: _Engines,
         answerer: Answerer,
-        files: ResultFiles,
+        results: ResultFile,
+        album: Album,
         settings: InspectSettings,
         progress: Progress,
         clock_ns: Callable[[], int],
@@ -217,22 +222,23 @@ class _Run:
         self._pictures = pictures
         self._engines = engines
         self._answerer = answerer
-        self._files = files
+        self._results = results
+        self._album = album
         self._settings = settings
         self._progress = progress
         self._clock_ns = clock_ns
         self._now = now
         self._sequence = 0
-        self._waiting: list[Frame] = []
+        self._waiting: list[tuple[Frame, Facts]] = []
         self.books = Books()
-        self.defective = 0
+        self.verdicts: Counter[str] = Counter()
         self.missed: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
         self.infer_ms: list[float] = []
 
     def go(self, started: RunStarted) -> None:
         """Answer for every picture; an interrupt names those that were left, and is raised again."""
-        self._files.write(started)
+        self._results.write(started)
         try:
             for index, picture in enumerate(self._pictures):
                 self._take(index, picture.path)
@@ -261,7 +267,8 @@ class _Run:
         began_ns = self._clock_ns()
         try:
             pixels = read_grey(path, pixels=self._settings.pixels)
-        except CameraError as error:
+            facts = read_facts(path, self._settings.facts)
+        except (CameraError, DataError) as error:
             self._flush()
             self._miss(index, index + 1, "unreadable", str(error))
             return
@@ -278,17 +285,18 @@ class _Run:
                 "Use a bundle for this size.",
             )
             return
-        if self._waiting and self._waiting[0].pixels.shape != pixels.shape:
+        if self._waiting and self._waiting[0][0].pixels.shape != pixels.shape:
             self._flush()
-        self._waiting.append(Frame("files", index, began_ns, pixels, math.nan, str(path)))
+        self._waiting.append((Frame("files", index, began_ns, pixels, math.nan, str(path)), facts))
         if len(self._waiting) == self._settings.batch:
             self._flush()
 
     def _flush(self) -> None:
         """Run what waits through the engines, and answer for it."""
-        frames, self._waiting = self._waiting, []
-        if not frames:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
+        frames = [frame for frame, _ in waiting]
         stamps_ns = {"read": self._clock_ns()}
         try:
             pipeline = self._engines.open(frames[0].pixels.shape)
@@ -301,32 +309,32 @@ class _Run:
             return
         stamps_ns["segment"] = self._clock_ns()
         self.infer_ms += [(stamps_ns["segment"] - stamps_ns["read"]) / 1e6 / len(frames)] * len(frames)
-        for frame, output in zip(frames, outputs, strict=True):
-            self._answer(frame, output, stamps_ns)
+        for (frame, facts), output in zip(waiting, outputs, strict=True):
+            self._answer(frame, facts, output, stamps_ns)
         pipeline.release(pending)
 
-    def _answer(self, frame: Frame, output: Any, stamps_ns: dict[str, int]) -> None:
+    def _answer(self, frame: Frame, facts: Facts, output: Any, stamps_ns: dict[str, int]) -> None:
         self._answerer.gap()
-        answer = self._answerer.answer(frame, output)
+        answer = self._answerer.answer(frame, output, facts)
         latency = latency_ms(frame.captured_ns, {**stamps_ns, "decide": self._clock_ns()})
         message = answer.message(self.envelope(), latency)
         picture = self._pictures[frame.index]
-        self._files.write(message)
+        self._results.write(message)
         self.books.inspected(frame.index)
         self.found.update(answer.new_defects)
-        self.defective += message.verdict == "defective"
-        self._files.show(frame.pixels, picture.name, message)
+        self.verdicts[message.verdict] += 1
+        self._album.add(frame.pixels, picture.name, message)
         self._progress(frame.index + 1, len(self._pictures), picture.path)
 
     def _miss(self, first: int, stop: int, reason: MissedReason, detail: str) -> None:
-        self._files.write(Missed(**self.envelope(), first_index=first, stop_index=stop, reason=reason, detail=detail))
+        self._results.write(Missed(**self.envelope(), first_index=first, stop_index=stop, reason=reason, detail=detail))
         self.books.missed(first, stop)
         self.missed[reason] += stop - first
         self._progress(stop, len(self._pictures), self._pictures[stop - 1].path)
 
     def _end(self, reason: Literal["finished", "stopped"]) -> None:
         coverage, defects = self.books.coverage(), dict(sorted(self.found.items()))
-        self._files.write(RunEnded(**self.envelope(), reason=reason, coverage=coverage, defects=defects))
+        self._results.write(RunEnded(**self.envelope(), reason=reason, coverage=coverage, defects=defects))
 
 
 def fixed_size(spec: ModelSpec) -> tuple[int | None, int | None]:

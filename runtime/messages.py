@@ -10,7 +10,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
+
+from runtime.facts import Facts
+from runtime.scored import Result, Score
+from runtime.wire import Box, Digest, Wire
 
 MAX_SEQUENCE = 2**63 - 1
 """The largest sequence number: what SQLite holds in an integer."""
@@ -31,20 +35,6 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
-class Wire(BaseModel):
-    """Frozen, a key that does not exist is an error, and so is NaN, which JSON cannot say."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        protected_namespaces=(),
-        validate_by_name=True,
-        validate_by_alias=True,
-        json_schema_serialization_defaults_required=True,
-    )
-
-
 class ModelIdentity(Wire):
     """Which model said it."""
 
@@ -52,15 +42,6 @@ class ModelIdentity(Wire):
     digest: str = Field(description="SHA-256 of its spec.json")
     backend: str
     precision: str
-
-
-class Box(Wire):
-    """A rectangle in a frame, half-open, in pixels."""
-
-    first_row: int = Field(ge=0)
-    first_col: int = Field(ge=0)
-    stop_row: int = Field(ge=1)
-    stop_col: int = Field(ge=1)
 
 
 class StripBox(Wire):
@@ -123,6 +104,10 @@ class Envelope(Wire):
         """Frames [first, stop) that this message answers for; None where it answers for none."""
         return None
 
+    def image_digest(self) -> str | None:
+        """SHA-256 of the picture's file that this message answers for; None where it answers for none."""
+        return None
+
 
 class RunStarted(Envelope):
     """A run begins: from here on, every frame of the camera's counter is answered for."""
@@ -154,22 +139,77 @@ class Inspected(Envelope):
         return self.frame_index, self.frame_index + 1
 
 
+class Scored(Envelope):
+    """One picture that was judged as a whole, and what is to be said of it."""
+
+    kind: Literal["scored"] = "scored"
+    schema_version: Literal["ferrosight.scored/1"] = Field(default="ferrosight.scored/1", alias="schema")
+    model: ModelIdentity
+    frame_index: int = Field(ge=0)
+    source: str = Field(default="", description="path of the picture where it came from a file")
+    image_sha256: Digest | None = Field(default=None, description="of the file's bytes; null where there was no file")
+    facts: Facts = Field(description="what was known of the picture")
+    verdict: Score
+    result: Result
+    latency_ms: dict[str, float] = Field(description="by stage, and 'total' since end of exposure")
+
+    def frame_range(self) -> tuple[int, int]:
+        """The one picture that was scored."""
+        return self.frame_index, self.frame_index + 1
+
+    def image_digest(self) -> str | None:
+        """Of the picture that was scored."""
+        return self.image_sha256
+
+
+class Overridden(Envelope):
+    """An operator's word on a scored picture; of several, the last one holds. `captured_at` is when it was given."""
+
+    kind: Literal["overridden"] = "overridden"
+    schema_version: Literal["ferrosight.overridden/1"] = Field(default="ferrosight.overridden/1", alias="schema")
+    scored_sequence: int = Field(ge=0, le=MAX_SEQUENCE, description="of the station's message that is overridden")
+    image_sha256: Digest | None = Field(description="of the picture, as the scored message has it")
+    specimen: str = Field(description="as the scored message has it")
+    verdict_before: Score = Field(description="what the station said")
+    verdict: Literal["accepted", "rejected"]
+    name: str = Field(min_length=1, max_length=200, description="who says so")
+    reason: str = Field(min_length=1, max_length=2000, description="why")
+
+
 MissedReason = Literal[
-    "camera_lost", "ring_full", "camera_outage", "engine_failed", "unreadable", "wrong_size", "stopped"
+    "camera_lost",
+    "ring_full",
+    "camera_outage",
+    "engine_failed",
+    "unreadable",
+    "wrong_size",
+    "bad_facts",
+    "no_facts",
+    "not_settled",
+    "stopped",
 ]
 """Why nobody inspected a frame: the camera's counter jumped, the ring had no room, the camera was away, a
-model failed, a file could not be read or had another size, or the run was stopped before the frame's turn."""
+model failed, a file could not be read or had another size, what was said beside it was wrong or did not come, it
+never stopped changing, or the run was stopped before the frame's turn."""
 
 
 class Missed(Envelope):
     """Frames [first_index, stop_index) that nobody inspected, and why."""
 
     kind: Literal["missed"] = "missed"
-    schema_version: Literal["ferrosight.missed/1"] = Field(default="ferrosight.missed/1", alias="schema")
+    schema_version: Literal["ferrosight.missed/2"] = Field(default="ferrosight.missed/2", alias="schema")
     first_index: int = Field(ge=0)
     stop_index: int = Field(ge=1)
     reason: MissedReason
     detail: str = ""
+    source: str = Field(default="", description="path of the picture where it came from a file")
+    image_sha256: Digest | None = Field(default=None, description="of the file's bytes; null where they were not read")
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _the_first_version_is_the_same_without_a_source(cls, found: object) -> object:
+        # Journals keep what was published; a message of version 1 reads as one that names no picture.
+        return "ferrosight.missed/2" if found == "ferrosight.missed/1" else found
 
     @model_validator(mode="after")
     def _names_at_least_one_frame(self) -> Missed:
@@ -180,6 +220,10 @@ class Missed(Envelope):
     def frame_range(self) -> tuple[int, int]:
         """The frames that nobody inspected."""
         return self.first_index, self.stop_index
+
+    def image_digest(self) -> str | None:
+        """Of the picture that could not be used."""
+        return self.image_sha256
 
 
 class RunEnded(Envelope):
@@ -208,7 +252,9 @@ class Heartbeat(Envelope):
     frames_missed: int = Field(ge=0)
 
 
-Message = Annotated[RunStarted | Inspected | Missed | RunEnded | Heartbeat, Field(discriminator="kind")]
+Message = Annotated[
+    RunStarted | Inspected | Scored | Overridden | Missed | RunEnded | Heartbeat, Field(discriminator="kind")
+]
 
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 """Reads any message: `MESSAGE.validate_json(text)`."""
@@ -216,6 +262,8 @@ MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
 KINDS: dict[str, type[Envelope]] = {
     "run_started": RunStarted,
     "inspected": Inspected,
+    "scored": Scored,
+    "overridden": Overridden,
     "missed": Missed,
     "run_ended": RunEnded,
     "heartbeat": Heartbeat,

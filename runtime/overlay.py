@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runtime.albums.files import write_png
 from runtime.messages import Defect
 from runtime.rle import decode_union
 from runtime.strip_map import CLASS_COLOURS
@@ -39,14 +40,7 @@ def draw_overlay(pixels: NDArray[np.uint8], defects: Sequence[Defect], path: Pat
         path: Where the picture goes.
         heading: Stands above the frame.
     """
-    import cv2
-
-    picture = render_overlay(pixels, defects, heading=heading)
-    done, data = cv2.imencode(".png", picture)
-    if not done:
-        raise RuntimeError(f"overlay {path}: OpenCV could not encode {picture.shape}, expected a picture.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+    write_png(path, render_overlay(pixels, defects, heading=heading))
 
 
 def render_overlay(pixels: NDArray[np.uint8], defects: Sequence[Defect], *, heading: str = "") -> NDArray[np.uint8]:

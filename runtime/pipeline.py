@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
     from camera.base import Frame
     from runtime.bundle import Bundle
-    from runtime.decide import Rules
     from runtime.engine import EngineSettings
-    from runtime.messages import Inspected, ModelIdentity
+    from runtime.facts import Facts
+    from runtime.messages import Inspected, ModelIdentity, Scored
     from runtime.spec import ModelSpec, Precision
 
 
@@ -91,11 +93,11 @@ class Answer(Protocol):
     def new_defects(self) -> Mapping[str, int]:
         """By class name, how many more defects the run has than before this frame.
 
-        Less than none where two defects turned out to be one.
+        Less than none where two defects turned out to be one; empty where the task does not count.
         """
         ...
 
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Inspected:
+    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Inspected | Scored:
         """The message of the frame."""
         ...
 
@@ -103,12 +105,45 @@ class Answer(Protocol):
 class Answerer(Protocol):
     """Turns raw outputs into answers, frame by frame in order; keeps what passes from frame to frame."""
 
-    def answer(self, frame: Frame, raw: Any) -> Answer:
-        """Answer for a frame; borrows its pixels and outputs for this call alone."""
+    def answer(self, frame: Frame, raw: Any, facts: Facts | None = None) -> Answer:
+        """Answer for a frame; borrows its pixels and outputs for this call alone.
+
+        Args:
+            frame: The frame.
+            raw: What the pipeline gave for it.
+            facts: What is known of this frame; None where nothing but the run's own facts is.
+        """
         ...
 
     def gap(self) -> None:
         """The next frame does not continue the last one."""
+        ...
+
+
+OverlayChoice = Literal["defective", "all", "none"]
+"""Which pictures are drawn: those with a finding or a score, all that were inspected, or none."""
+
+
+class Album(Protocol):
+    """The files for people, and for their programs, that a task leaves beside the messages of an inspection."""
+
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """What lies where, by what a person calls it, such as `overlays`."""
+        ...
+
+    def add(self, pixels: NDArray[np.uint8], name: Path, message: Any) -> None:
+        """Keep what belongs to one picture.
+
+        Args:
+            pixels: (H, W) uint8.
+            name: How the outputs name the picture: a relative path.
+            message: What was said of it, as the task's answers make it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Flush and close; calling it again does nothing."""
         ...
 
 
@@ -132,17 +167,25 @@ class Head(Protocol):
         """
         ...
 
-    def answerer(self, spec: ModelSpec, rules: Rules, model: ModelIdentity, mm_per_px: float | None) -> Answerer:
+    def answerer(self, spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> Answerer:
         """What answers for the frames of one run.
 
         Args:
             spec: The bundle's spec.
-            rules: When a frame is defective.
+            rules: The task's own rules for a verdict, as the configuration has them; see `runtime.decide.read_rules`.
             model: Named in every message.
-            mm_per_px: Scale of the frames; None where nobody knows it.
+            facts: What is known of every frame of the run.
 
         Raises:
             BundleError: The settings are not valid.
-            ConfigError: The rules name a class that the bundle does not have.
+            ConfigError: The rules are not those of the task, or name a class that the bundle does not have.
+        """
+        ...
+
+    def open_album(self, out: Path, overlays: OverlayChoice) -> Album:
+        """Open the files for people in a folder that exists; what is there already is overwritten.
+
+        Raises:
+            ConfigError: The folder cannot be written.
         """
         ...

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.cursor import Cursor
-from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest, Wire
+from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
+from runtime.wire import Wire
 
 MODELS: tuple[type[Wire], ...] = (*KINDS.values(), ReplayRequest, ReplayBegin, ReplayEnd, ReplayError, Cursor)
 """Every model that leaves the process."""

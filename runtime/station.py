@@ -67,6 +67,8 @@ def run_line(path: Path, *, only: str | None = None, check: bool = False, as_jso
     if check:
         for station in stations:
             bundle = open_bundle(station.bundle)
+            model = bundle.identity(station.backend, station.precision)
+            head_of(bundle.spec.task).answerer(bundle.spec, station.rules, model, station.facts)
             _check_ring(station)
             report(
                 {
@@ -102,7 +104,7 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         desk = StationDesk(publisher, line=line.line, run=config.run, patience_s=config.journal_patience_s)
         head = head_of(bundle.spec.task)
         model = bundle.identity(config.backend, config.precision)
-        answerer = head.answerer(bundle.spec, config.rules, model, config.mm_per_px)
+        answerer = head.answerer(bundle.spec, config.rules, model, config.facts)
         height_px, width_px = frame_size(bundle, config.camera)
         # Engines first: they take seconds to load, and a camera that runs meanwhile would lose frames.
         engines = EngineSettings(config.batch, IN_FLIGHT, height_px, width_px, config.threads)
@@ -115,7 +117,9 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
             answerer,
             desk,
             LoopSettings(config.batch, config.deadline_ms / 1e3, config.engine_failures),
-            lambda envelope: RunStarted(**envelope, model=model, camera=config.camera.name, mm_per_px=config.mm_per_px),
+            lambda envelope: RunStarted(
+                **envelope, model=model, camera=config.camera.name, mm_per_px=config.facts.mm_per_px
+            ),
         )
         report(
             {

@@ -13,7 +13,7 @@ import zmq
 
 from runtime.client import GapError, Received, Subscriber
 from runtime.errors import ConfigError, WireError
-from runtime.messages import Inspected, Missed, RunEnded, RunStarted
+from runtime.messages import Inspected, Missed, RunEnded, RunStarted, Scored
 from runtime.sockets import CurveClient, connect, open_socket
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class Tally:
             self.frames += 1
             self.defective += message.verdict == "defective"
             self.defects.update(d.class_name for d in message.defects if not d.continues_above)
+            self.arrivals_s.append(now_s)
+        elif isinstance(message, Scored):
+            self.frames += 1
+            self.defects[message.verdict] += 1
             self.arrivals_s.append(now_s)
         elif isinstance(message, Missed):
             self.missed += message.stop_index - message.first_index

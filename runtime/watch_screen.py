@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.client import GapError, Received, Subscriber
-from runtime.messages import Inspected, Message, Missed, RunEnded, RunStarted, json_of
+from runtime.messages import Inspected, Message, Missed, RunEnded, RunStarted, Scored, json_of
 from runtime.watch import Show, Tally
 
 SILENT_S = 3.0
@@ -135,6 +135,14 @@ def _words(message: Message) -> list[str | tuple[str, str]]:
                 f"frame {message.frame_index:>8}{place}  ",
                 (f"{message.verdict:<10}", style),
                 f"gate {message.defect_probability:.2f}  {message.latency_ms.get('total', 0.0):6.1f} ms  {found}",
+            ]
+        case Scored(result=result):
+            named = message.facts.specimen or message.source or f"picture {message.frame_index}"
+            style = {"accepted": "bold green", "rejected": "bold red"}.get(message.verdict, "")
+            return [
+                f"{named}  ",
+                (f"{message.verdict:<10}", style),
+                f"{result.headline}  {message.latency_ms.get('total', 0.0):6.1f} ms",
             ]
         case Missed():
             frames = f"frames {message.first_index} to {message.stop_index - 1} "

@@ -42,7 +42,7 @@ def write_line(folder: Path, bundle: Path, *, camera: str, station: str = "", ru
     """
     path = folder / "line.toml"
     path.write_text(
-        f'line = "test-line"\n[[stations]]\nname = "top"\nrun = "{run}"\nbundle = "{bundle}"\nmm_per_px = 1.0\n'
+        f'line = "test-line"\n[[stations]]\nname = "top"\nrun = "{run}"\nbundle = "{bundle}"\nfacts.mm_per_px = 1.0\n'
         f'journal = "journal.sqlite"\nthreads = 1\n{station}\n[stations.camera]\n{camera}\n'
         '[stations.wire]\npublish = "tcp://127.0.0.1:*"\nreplay = "tcp://127.0.0.1:*"\n'
         "linger_s = 30.0\nheartbeat_s = 0.2\n"

@@ -12,18 +12,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from runtime.backends import open_engine
 from runtime.cascade import Cascade, FrameOutput
-from runtime.decide import Rules, Verdict, check_rules, decide
+from runtime.decide import Rules, Verdict, check_rules, decide, read_rules
 from runtime.errors import BundleError
 from runtime.heads.components import NEVER, Keep, Part, find_class, warm_up
 from runtime.heads.stitch import DefectTracker, FramePlace
 from runtime.messages import Defect, Inspected, ModelIdentity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from camera.base import Frame
+    from runtime.albums.strip import StripAlbum
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
+    from runtime.facts import Facts
+    from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
 GATE, SEGMENTER = "gate", "segmenter"
@@ -215,8 +220,9 @@ class StripAnswerer:
         self._tracker = DefectTracker(settings, mm_per_px)
         warm_up()
 
-    def answer(self, frame: Frame, raw: FrameOutput) -> StripAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
+    def answer(self, frame: Frame, raw: FrameOutput, facts: Facts | None = None) -> StripAnswer:
+        """Answer for a frame; borrows its outputs for this call alone. The scale is the run's, whatever `facts` say."""
+        del facts
         parts: list[Part] = []
         if raw.class_probability is not None:
             parts = find_parts(raw.class_probability, raw.gate_probability, self._settings)
@@ -256,8 +262,15 @@ def open_pipeline(
     return Cascade(*engines, wanted=lambda probability: wanted(head, probability))
 
 
-def answerer(spec: ModelSpec, rules: Rules, model: ModelIdentity, mm_per_px: float | None) -> StripAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> StripAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
-    settings = settings_of(spec)
-    check_rules(rules, settings.class_names)
-    return StripAnswerer(settings, rules, model, mm_per_px)
+    settings, own = settings_of(spec), read_rules(Rules, rules)
+    check_rules(own, settings.class_names)
+    return StripAnswerer(settings, own, model, facts.mm_per_px)
+
+
+def open_album(out: Path, overlays: OverlayChoice) -> StripAlbum:
+    """The masks and overlays of an inspection; see `runtime.pipeline.Head`."""
+    from runtime.albums.strip import StripAlbum
+
+    return StripAlbum(out, overlays)

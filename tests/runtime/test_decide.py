@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.decide import Rules, decide
-from runtime.messages import Box, Defect
+from runtime.messages import Defect
+from runtime.wire import Box
 
 
 def defect(**changes: Any) -> Defect:

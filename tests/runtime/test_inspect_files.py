@@ -12,8 +12,8 @@ import pytest
 from camera.base import CameraError
 from runtime.backends import BACKENDS
 from runtime.bundle import Bundle, open_bundle
-from runtime.decide import Rules
 from runtime.errors import BundleError, ConfigError, EngineError
+from runtime.facts import Facts
 from runtime.inspect_files import InspectSettings, InspectSummary, inspect_paths
 from runtime.messages import MESSAGE, Inspected, Missed, RunEnded, RunStarted
 from runtime.rle import decode
@@ -48,7 +48,7 @@ def read(summary: InspectSummary) -> list[Any]:
 
 
 def rows(summary: InspectSummary) -> list[dict[str, str]]:
-    with summary.masks.open(newline="") as stream:
+    with summary.files["masks"].open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -64,7 +64,7 @@ def test_a_folder_is_inspected_in_natural_order(tmp_path: Path, bundle: Bundle, 
         [tmp_path / "in"],
         bundle,
         tmp_path / "out",
-        InspectSettings(backend=backend, batch=2, mm_per_px=0.5),
+        InspectSettings(backend=backend, batch=2, facts=Facts(mm_per_px=0.5)),
         progress=lambda done, total, path: calls.append((done, total, path.name)),
         now=lambda: datetime(2024, 5, 1, tzinfo=timezone.utc),
     )
@@ -89,10 +89,13 @@ def test_a_folder_is_inspected_in_natural_order(tmp_path: Path, bundle: Bundle, 
         "complete": True,
     }
     assert ended.defects == summary.defects == {"inclusion": 1, "patch": 1, "scratches": 1}
-    assert (summary.images, summary.inspected, summary.defective, summary.missed) == (3, 3, 2, 0)
+    assert (summary.images, summary.inspected, summary.missed) == (3, 3, 0)
+    assert summary.verdicts == {"clean": 1, "defective": 2}
     assert summary.exit_code == 0
     assert (summary.backend, summary.precision) == (backend, "fp16")
-    overlays = sorted(path.relative_to(summary.overlays).as_posix() for path in summary.overlays.rglob("*.png"))
+    overlays = sorted(
+        path.relative_to(summary.files["overlays"]).as_posix() for path in summary.files["overlays"].rglob("*.png")
+    )
     assert overlays == ["deep/er/frame1.png", "frame10.png"]
 
 
@@ -164,7 +167,7 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path, bundle: B
     picture(tmp_path / "b/x.bmp", 3)
     summary = inspect_paths([tmp_path / "a", tmp_path / "b/x.png", tmp_path / "b/x.bmp"], bundle, tmp_path / "out")
     assert [row["ImageId"] for row in rows(summary)] == ["x.png", "x_2.png", "x_3.bmp"]
-    assert sorted(path.name for path in summary.overlays.iterdir()) == ["x.png", "x_2.png", "x_3.png"]
+    assert sorted(path.name for path in summary.files["overlays"].iterdir()) == ["x.png", "x_2.png", "x_3.png"]
 
 
 @pytest.mark.parametrize(("choice", "count"), [("defective", 1), ("all", 2), ("none", 0)])
@@ -172,7 +175,7 @@ def test_overlays_are_drawn_as_asked(tmp_path: Path, bundle: Bundle, choice: Any
     picture(tmp_path / "in/1.png", 1)
     picture(tmp_path / "in/2.png")
     summary = inspect_paths([tmp_path / "in"], bundle, tmp_path / "out", InspectSettings(overlays=choice))
-    assert len(list(summary.overlays.rglob("*.png"))) == count
+    assert len(list(summary.files["overlays"].rglob("*.png"))) == count
 
 
 def test_an_interrupt_names_what_was_left(tmp_path: Path, bundle: Bundle) -> None:
@@ -236,7 +239,7 @@ class TestRefusals:
 
     def test_rules_of_an_unknown_class(self, tmp_path: Path, bundle: Bundle) -> None:
         picture(tmp_path / "1.png")
-        settings = InspectSettings(rules=Rules(classes=("rust",)))
+        settings = InspectSettings(rules={"classes": ["rust"]})
         with pytest.raises(ConfigError, match="rust"):
             inspect_paths([tmp_path / "1.png"], bundle, tmp_path / "out", settings)
 

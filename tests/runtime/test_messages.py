@@ -19,7 +19,7 @@ from runtime.messages import (
     topic_of,
     utc_text,
 )
-from tests.runtime.wire import EPOCH, LINE, STATION, defect, inspected, missed, moment, run_ended, run_started
+from tests.runtime.wire import EPOCH, LINE, STATION, defect, inspected, missed, moment, run_ended, run_started, scored
 
 HEARTBEAT = Heartbeat(
     line=LINE,
@@ -35,7 +35,8 @@ ONE_OF_EACH: list[Message] = [
     run_started(0),
     inspected(1, defects=(defect(),)),
     missed(2, 5, 9),
-    run_ended(3),
+    scored(3, 9),
+    run_ended(4),
     HEARTBEAT,
 ]
 
@@ -59,7 +60,7 @@ def test_the_topic_is_station_and_kind() -> None:
 
 
 def test_messages_answer_for_their_frames_and_for_no_others() -> None:
-    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), None, None]
+    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), (9, 10), None, None]
 
 
 @pytest.mark.parametrize(

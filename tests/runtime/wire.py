@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 import zmq
 
 from runtime.client import Received, Subscriber
+from runtime.facts import Facts
 from runtime.journal import Journal, Retention, record_of
 from runtime.messages import (
-    Box,
     Coverage,
     Defect,
     Heartbeat,
@@ -24,6 +26,7 @@ from runtime.messages import (
     ModelIdentity,
     RunEnded,
     RunStarted,
+    Scored,
     StripBox,
     json_of,
     topic_of,
@@ -31,6 +34,8 @@ from runtime.messages import (
 )
 from runtime.publisher import Publisher
 from runtime.replay import ReplayServer
+from runtime.scored import FractureResult
+from runtime.wire import Box, Raster
 
 LINE = "mill-2"
 STATION = "strip-1"
@@ -82,6 +87,31 @@ def inspected(
     )
 
 
+def scored(sequence: int, frame_index: int | None = None, run: str = "coil-7", **fields: Any) -> Scored:
+    """One fracture surface, accepted."""
+    return Scored(
+        line=LINE,
+        station=STATION,
+        run=run,
+        sequence=sequence,
+        captured_at=moment(sequence),
+        model=MODEL,
+        frame_index=sequence if frame_index is None else frame_index,
+        facts=Facts(specimen="S7", mm_per_px=0.1, thickness_mm=19.0, notch_side="left"),
+        verdict="accepted",
+        result=FractureResult(
+            brittle_ratio=0.08,
+            rated_region=Box(first_row=0, first_col=190, stop_row=300, stop_col=510),
+            rated_brittle_ratio=0.06,
+            shear_percent=94.0,
+            uncertainty_percent=2.5,
+            activation=Raster.of(np.arange(12, dtype=np.uint8).reshape(3, 4)),
+        ),
+        latency_ms={"read": 4.0, "model": 31.0, "total": 36.2},
+        **fields,
+    )
+
+
 def missed(sequence: int, first_index: int, stop_index: int, run: str = "coil-7") -> Missed:
     return Missed(
         line=LINE,
@@ -92,6 +122,57 @@ def missed(sequence: int, first_index: int, stop_index: int, run: str = "coil-7"
         first_index=first_index,
         stop_index=stop_index,
         reason="ring_full",
+    )
+
+
+def scored(sequence: int, image_sha256: str | None = None, frame_index: int | None = None) -> Scored:
+    return Scored(
+        line=LINE,
+        station=STATION,
+        run="coil-7",
+        sequence=sequence,
+        captured_at=moment(sequence),
+        model=MODEL,
+        frame_index=sequence if frame_index is None else frame_index,
+        source="specimens/a7-1.png",
+        image_sha256=image_sha256,
+        facts=Facts(specimen="A7-1", mm_per_px=0.12, thickness_mm=18.4),
+        verdict="accepted",
+        result=CrackResult(cracks=(), rle=""),
+        latency_ms={"read": 3.5, "score": 24.0, "total": 28.25},
+    )
+
+
+def missed_picture(sequence: int, image_sha256: str) -> Missed:
+    return Missed(
+        line=LINE,
+        station=STATION,
+        run="coil-7",
+        sequence=sequence,
+        captured_at=moment(sequence),
+        first_index=sequence,
+        stop_index=sequence + 1,
+        reason="unreadable",
+        detail="picture specimens/a7-2.png: found a truncated PNG (812 bytes), expected a whole picture. Copy it again.",
+        source="specimens/a7-2.png",
+        image_sha256=image_sha256,
+    )
+
+
+def overridden(sequence: int, scored_sequence: int, verdict: Literal["accepted", "rejected"] = "rejected") -> Overridden:
+    return Overridden(
+        line=LINE,
+        station=STATION,
+        run="coil-7",
+        sequence=sequence,
+        captured_at=moment(sequence),
+        scored_sequence=scored_sequence,
+        image_sha256="a" * 64,
+        specimen="A7-1",
+        verdict_before="accepted",
+        verdict=verdict,
+        name="M. Hadfield",
+        reason="inverse fracture at the hammer side",
     )
 
 

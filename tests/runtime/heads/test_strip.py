@@ -14,8 +14,8 @@ from scipy import ndimage
 from camera.base import Frame
 from runtime.bundle import open_bundle
 from runtime.cascade import FrameOutput
-from runtime.decide import Rules
 from runtime.errors import BundleError, ConfigError
+from runtime.facts import Facts
 from runtime.heads import HEADS, head_of
 from runtime.heads.components import NEVER
 from runtime.heads.strip import StripSettings, answerer, find_parts, levels_of, settings_of, wanted
@@ -147,9 +147,9 @@ class TestAnswerer:
         planes[2, rows, 3:5] = 255
         return FrameOutput(probability, planes)
 
-    def answerer(self, tmp_path: Path, rules: Rules | None = None) -> Any:
+    def answerer(self, tmp_path: Path, **rules: Any) -> Any:
         spec = open_bundle(make_strip_bundle(tmp_path, 32, 64)).spec
-        return answerer(spec, rules or Rules(), MODEL, 0.5)
+        return answerer(spec, rules, MODEL, Facts(mm_per_px=0.5))
 
     def test_a_defect_over_a_border_is_one_message_a_frame_and_one_id(self, tmp_path: Path) -> None:
         head = self.answerer(tmp_path)
@@ -180,13 +180,13 @@ class TestAnswerer:
         assert message.latency_ms == {"total": 2.0}
 
     def test_rules_decide_and_every_defect_is_published(self, tmp_path: Path) -> None:
-        head = self.answerer(tmp_path, Rules(classes=("patch",)))
+        head = self.answerer(tmp_path, classes=["patch"])
         message = head.answer(self.frame(0), self.output(slice(2, 4))).message(envelope(), {})
         assert (message.verdict, len(message.defects)) == ("clean", 1)
 
     def test_rules_of_an_unknown_class_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"found classes \['rust'\], expected some of pitting"):
-            self.answerer(tmp_path, Rules(classes=("rust", "patch")))
+            self.answerer(tmp_path, classes=["rust", "patch"])
 
 
 def test_an_unknown_task_lists_the_known_ones() -> None:
