@@ -8,6 +8,9 @@ commit. What survives:
   (`synchronous=NORMAL` waits for the disk at checkpoints only). Such messages may have been published, so
   their numbers must never go to other messages: a journal that was open when the machine went down goes on
   `POWER_CUT_SKIP` numbers further, and a consumer sees the jump as a gap.
+
+A picture is scored once: which ones were is kept beside the messages, by the SHA-256 of the picture's file, and
+stays when retention deletes the message. The commit of a second score is refused by the table itself.
 """
 
 from __future__ import annotations
@@ -24,15 +27,8 @@ from pathlib import Path
 
 from runtime.checkpoint import CHECKPOINT_PAGES, Checkpointer
 from runtime.errors import JournalError
-from runtime.journal_reader import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
-    JournalReader,
-    Record,
-    check_schema,
-    explain,
-    open_run_start,
-)
+from runtime.journal_reader import JournalReader, Record, explain, open_run_start
+from runtime.journal_tables import NO_TABLES, statements_from, version_to_write
 from runtime.messages import MAX_SEQUENCE, Message, json_of, utc_text
 
 POWER_CUT_SKIP = 1_000_000
@@ -47,35 +43,8 @@ TRIM_EVERY = 64
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-_TABLES = (
-    """CREATE TABLE message (
-        station TEXT NOT NULL,
-        sequence INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        run TEXT NOT NULL,
-        first_index INTEGER,
-        stop_index INTEGER,
-        captured_at TEXT NOT NULL,
-        json TEXT NOT NULL,
-        blob_count INTEGER NOT NULL,
-        PRIMARY KEY (station, sequence)
-    ) STRICT""",
-    "CREATE INDEX run_border ON message (station, sequence) WHERE kind IN ('run_started', 'run_ended')",
-    """CREATE TABLE blob (
-        station TEXT NOT NULL,
-        sequence INTEGER NOT NULL,
-        part INTEGER NOT NULL,
-        data BLOB NOT NULL,
-        PRIMARY KEY (station, sequence, part)
-    ) STRICT""",
-    "CREATE TABLE station (name TEXT NOT NULL PRIMARY KEY, first_free INTEGER NOT NULL) STRICT",
-    "CREATE TABLE journal (identity TEXT NOT NULL, line TEXT NOT NULL, open_since_boot TEXT) STRICT",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
-
 # The parts come as bytes that are known to be UTF-8; the cast makes them text for who opens the file by hand.
-_INSERT = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+_INSERT = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +75,7 @@ def record_of(message: Message, blobs: tuple[bytes, ...] = ()) -> Record:
         message.captured_at,
         json_of(message),
         blobs,
+        message.image_digest(),
     )
 
 
@@ -154,14 +124,20 @@ class Journal(JournalReader):
         """Write a batch in one commit: all of it is in the journal, or, if this raises, nothing.
 
         Raises:
-            JournalError: The disk is full or failed, or a sequence number is already there.
+            JournalError: The disk is full or failed, a sequence number is already there, or a picture was scored
+                before.
         """
         if not records:
             return
         for record in records:
             if record.station not in self._stations:
                 self._register(record.station)
-        rows = [(*record[:8], len(record.blobs)) for record in records]
+        rows = [(*record[:8], len(record.blobs), record.image_sha256) for record in records]
+        scored = [
+            (record.station, record.image_sha256, record.sequence)
+            for record in records
+            if record.image_sha256 is not None and record.kind == "scored"
+        ]
         blobs = [
             (record.station, record.sequence, part, blob)
             for record in records
@@ -173,6 +149,8 @@ class Journal(JournalReader):
                 self._connection.executemany(_INSERT, rows)
                 if blobs:
                     self._connection.executemany("INSERT INTO blob VALUES (?, ?, ?, ?)", blobs)
+                if scored:
+                    self._connection.executemany("INSERT INTO scored_image VALUES (?, ?, ?)", scored)
                 if self._retention is not None:
                     self._trim(self._retention, records)
             self._checkpointer.committed(records, self._connection)
@@ -191,9 +169,7 @@ class Journal(JournalReader):
 
     def _open(self, boot_id: str) -> str:
         """Check or make the tables, and settle what a power cut may have taken; gives the identity."""
-        new = self._connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
-        if not new:
-            check_schema(self.path, self._connection)
+        version = version_to_write(self.path, self._connection)
         (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise JournalError(
@@ -202,9 +178,9 @@ class Journal(JournalReader):
             )
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_PAGES}")
         with self._durable():
-            if new:
-                for statement in _TABLES:
-                    self._connection.execute(statement)
+            for statement in statements_from(version):
+                self._connection.execute(statement)
+            if version == NO_TABLES:
                 self._connection.execute("INSERT INTO journal VALUES (?, ?, NULL)", (secrets.token_hex(8), self.line))
             identity, line, open_since = self._connection.execute("SELECT * FROM journal").fetchone()
             if line != self.line:

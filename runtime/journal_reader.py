@@ -11,13 +11,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from runtime.errors import JournalError
+from runtime.journal_tables import check_readable
 from runtime.messages import Coverage, RunStarted
-
-APPLICATION_ID = 0x46455253
-"""Marks the SQLite file as one of ours."""
-
-SCHEMA_VERSION = 1
-"""Version of the tables; another one is refused."""
 
 NOTHING = -1
 """The last sequence of a station without messages."""
@@ -32,6 +27,7 @@ class Record(NamedTuple):
         captured_at: Wall time as the message has it, by which old rows are told.
         json: The JSON part as it was published.
         blobs: The further parts.
+        image_sha256: Of the picture's file that the message answers for; None where there was none.
     """
 
     station: str
@@ -43,6 +39,7 @@ class Record(NamedTuple):
     captured_at: str
     json: bytes
     blobs: tuple[bytes, ...] = ()
+    image_sha256: str | None = None
 
     @property
     def topic(self) -> str:
@@ -84,6 +81,10 @@ _FAULTS: dict[str, tuple[str, str]] = {
         "a sequence number that is not in the journal yet",
         "Continue from 'next_sequence'",
     ),
+    "unique constraint failed: scored_image.station, scored_image.sha256": (
+        "a picture that was not scored yet",
+        "Ask 'scored_as' first, and answer with what was said then",
+    ),
 }
 """SQLite's words for a fault, then what was expected and what to do."""
 
@@ -116,7 +117,7 @@ class JournalReader:
                 f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
             try:
-                check_schema(path, self._connection)
+                check_readable(path, self._connection)
                 self.identity, self.line = self._one("SELECT identity, line FROM journal")
             except BaseException:
                 self._connection.close()
@@ -152,15 +153,15 @@ class JournalReader:
         held_bytes = 0
         rows = self._rows(
             "SELECT station, sequence, kind, run, first_index, stop_index, captured_at,"
-            " CAST(json AS BLOB), blob_count FROM message"
+            " CAST(json AS BLOB), blob_count, image_sha256 FROM message"
             " WHERE station = ? AND sequence >= ? AND sequence < ? ORDER BY sequence LIMIT ?",
             station,
             first,
             stop,
             limit,
         )
-        for *columns, blob_count in rows:
-            record = Record(*columns)
+        for *columns, blob_count, image_sha256 in rows:
+            record = Record(*columns, image_sha256=image_sha256)
             if blob_count:
                 record = record._replace(blobs=self._blobs(station, record.sequence))
             records.append(record)
@@ -168,6 +169,30 @@ class JournalReader:
             if limit_bytes is not None and held_bytes >= limit_bytes:
                 break
         return records
+
+    def scored_as(self, station: str, image_sha256: str) -> int | None:
+        """The sequence of the message that scored a picture; None if none did. Retention does not forget it."""
+        rows = self._rows("SELECT sequence FROM scored_image WHERE station = ? AND sha256 = ?", station, image_sha256)
+        return rows[0][0] if rows else None
+
+    def missed_as(self, station: str, image_sha256: str) -> int | None:
+        """The sequence of the newest message that gave a picture up; None if none did."""
+        (sequence,) = self._one(
+            "SELECT MAX(sequence) FROM message WHERE station = ? AND image_sha256 = ? AND kind = 'missed'",
+            station,
+            image_sha256,
+        )
+        return sequence
+
+    def override_of(self, station: str, scored_sequence: int) -> Record | None:
+        """The last word of an operator on a scored message; None where nobody objected."""
+        (sequence,) = self._one(
+            "SELECT MAX(sequence) FROM message WHERE station = ? AND kind = 'overridden'"
+            " AND json_extract(json, '$.scored_sequence') = ?",
+            station,
+            scored_sequence,
+        )
+        return None if sequence is None else self.read(station, sequence, sequence + 1)[0]
 
     def open_run(self, station: str) -> RunStarted | None:
         """The run that began and has not ended; None between runs. After a kill, this is what to close."""
@@ -190,7 +215,7 @@ class JournalReader:
             run,
         )
         first, stop, inspected, missed, breaks = self._one(
-            "SELECT MIN(first_index), MAX(stop_index), TOTAL(kind = 'inspected'),"
+            "SELECT MIN(first_index), MAX(stop_index), TOTAL(kind IN ('inspected', 'scored')),"
             " TOTAL(CASE kind WHEN 'missed' THEN stop_index - first_index END), TOTAL(first_index <> due)"
             " FROM (SELECT kind, first_index, stop_index,"
             "  LAG(stop_index) OVER (ORDER BY first_index, stop_index) AS due FROM message"
@@ -247,23 +272,3 @@ def open_run_start(connection: sqlite3.Connection, station: str) -> int | None:
         (station,),
     ).fetchone()
     return last[0] if last is not None and last[1] == "run_started" else None
-
-
-def check_schema(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse a file that is no journal, or one of another version.
-
-    Raises:
-        JournalError: It is.
-        sqlite3.Error: It is not an SQLite file at all.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise JournalError(
-            f"journal {path}: found an SQLite file of another program, expected a journal. Name another path."
-        )
-    if version != SCHEMA_VERSION:
-        raise JournalError(
-            f"journal {path}: found version {version} of the tables, expected {SCHEMA_VERSION}. "
-            "Read it with the ferrosight that wrote it, and move it away to begin a new one."
-        )

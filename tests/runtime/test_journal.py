@@ -15,9 +15,20 @@ from hypothesis import strategies as st
 
 from runtime.errors import JournalError
 from runtime.journal import POWER_CUT_SKIP, Journal, Retention, record_of
-from runtime.journal_reader import SCHEMA_VERSION, JournalReader, Record
+from runtime.journal_reader import JournalReader, Record
+from runtime.journal_tables import _STEPS, NO_TABLES, SCHEMA_VERSION
 from runtime.messages import MESSAGE, Coverage, Message
-from tests.runtime.wire import LINE, STATION, inspected, missed, run_ended, run_started
+from tests.runtime.wire import (
+    LINE,
+    STATION,
+    inspected,
+    missed,
+    missed_picture,
+    overridden,
+    run_ended,
+    run_started,
+    scored,
+)
 
 
 def rows(*messages: Message) -> list[Record]:
@@ -209,6 +220,94 @@ class TestRuns:
         assert books.frames_inspected + books.frames_missed == len(told)
 
 
+class TestPictures:
+    FIRST, SECOND = "a" * 64, "b" * 64
+
+    def test_a_picture_is_scored_once_and_the_whole_batch_falls_with_a_second_time(self, journal: Journal) -> None:
+        journal.append(rows(scored(0, image_sha256=self.FIRST)))
+        with pytest.raises(JournalError, match="expected a picture that was not scored yet"):
+            journal.append(rows(scored(1, image_sha256=self.SECOND), scored(2, image_sha256=self.FIRST)))
+        assert journal.last_sequence(STATION) == 0
+        assert journal.scored_as(STATION, self.FIRST) == 0
+        assert journal.scored_as(STATION, self.SECOND) is None
+        assert journal.scored_as("another", self.FIRST) is None
+
+    def test_a_picture_given_up_may_be_scored_later(self, journal: Journal) -> None:
+        journal.append(rows(missed_picture(0, self.FIRST), missed_picture(1, self.FIRST)))
+        assert (journal.missed_as(STATION, self.FIRST), journal.scored_as(STATION, self.FIRST)) == (1, None)
+        journal.append(rows(scored(2, image_sha256=self.FIRST)))
+        assert journal.scored_as(STATION, self.FIRST) == 2
+        assert [record.image_sha256 for record in journal.read(STATION, 0, 3)] == [self.FIRST] * 3
+
+    def test_retention_takes_the_message_and_the_picture_stays_scored(self, path: Path) -> None:
+        with Journal(path, LINE, retention=Retention(max_age_s=1)) as journal:
+            journal.append(rows(scored(0, image_sha256=self.FIRST)))
+            for sequence in range(1, 200):
+                journal.append(rows(inspected(sequence)))
+            assert journal.read(STATION, 0, 1) == []
+            assert journal.scored_as(STATION, self.FIRST) == 0
+            with pytest.raises(JournalError, match="not scored yet"):
+                journal.append(rows(scored(200, image_sha256=self.FIRST)))
+
+    def test_the_last_word_of_the_operator_holds(self, journal: Journal) -> None:
+        journal.append(rows(scored(0, image_sha256=self.FIRST), scored(1, image_sha256=self.SECOND)))
+        assert journal.override_of(STATION, 0) is None
+        journal.append(rows(overridden(2, 0, "rejected"), overridden(3, 1, "rejected"), overridden(4, 0, "accepted")))
+        record = journal.override_of(STATION, 0)
+        assert record is not None
+        assert MESSAGE.validate_json(record.json) == overridden(4, 0, "accepted")
+
+    def test_pictures_are_in_the_books(self, journal: Journal) -> None:
+        journal.append(
+            rows(
+                run_started(0),
+                scored(1, 0, image_sha256=self.FIRST),
+                missed(2, 1, 2),
+                scored(3, 2, image_sha256=self.SECOND),
+            )
+        )
+        assert journal.coverage(STATION, "coil-7") == Coverage(
+            frames_expected=3, frames_inspected=2, frames_missed=1, complete=True
+        )
+
+
+class TestVersions:
+    def test_a_journal_of_the_first_version_is_brought_up_to_date_with_all_it_holds(self, path: Path) -> None:
+        self._first_version(path, *(run_started(0), inspected(1, 0)))
+        with pytest.raises(JournalError, match=r"found version 1 of the tables.*'ferrosight run' once"):
+            JournalReader(path)
+        with Journal(path, LINE) as journal:
+            assert journal.identity == "0123456789abcdef"
+            assert [record.kind for record in journal.read(STATION, 0, 9)] == ["run_started", "inspected"]
+            journal.append(rows(scored(journal.next_sequence(STATION), image_sha256="a" * 64)))
+            assert journal.scored_as(STATION, "a" * 64) == 2
+        with JournalReader(path) as reader:
+            assert reader.last_sequence(STATION) == 2
+
+    def test_an_upgrade_is_whole_or_not_at_all(self, path: Path) -> None:
+        self._first_version(path, run_started(0))
+        with sqlite3.connect(path) as raw:
+            raw.execute("CREATE TABLE scored_image (in_the_way TEXT)")
+        raw.close()
+        with pytest.raises(JournalError, match="already exists"):
+            Journal(path, LINE)
+        with sqlite3.connect(path) as raw:
+            assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+            assert len(raw.execute("SELECT * FROM message").fetchone()) == 9
+        raw.close()
+
+    def _first_version(self, path: Path, *messages: Message) -> None:
+        with sqlite3.connect(path) as raw:
+            for statement in _STEPS[NO_TABLES]:
+                raw.execute(statement)
+            raw.execute("PRAGMA user_version = 1")
+            raw.execute("INSERT INTO journal VALUES ('0123456789abcdef', ?, NULL)", (LINE,))
+            raw.execute("INSERT INTO station VALUES (?, 0)", (STATION,))
+            for row in rows(*messages):
+                raw.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), 0)", row[:8])
+        raw.close()
+
+
 class TestPowerCut:
     def test_a_kill_loses_nothing_and_skips_nothing(self, path: Path) -> None:
         script = f"""
@@ -258,7 +357,7 @@ class TestRetention:
         assert 850 < kept[0] <= 900
 
     def test_the_file_stops_growing_at_its_size(self, path: Path) -> None:
-        with Journal(path, LINE, retention=Retention(max_bytes=200_000)) as journal:
+        with Journal(path, LINE, retention=Retention(max_bytes=240_000)) as journal:
             for first in range(0, 4000, 8):
                 journal.append([record_of(inspected(s), (b"x" * 500,)) for s in range(first, first + 8)])
             left = len(journal.read(STATION, 0, 10**6))

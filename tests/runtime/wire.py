@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zmq
@@ -24,6 +24,7 @@ from runtime.messages import (
     Message,
     Missed,
     ModelIdentity,
+    Overridden,
     RunEnded,
     RunStarted,
     Scored,
@@ -125,24 +126,6 @@ def missed(sequence: int, first_index: int, stop_index: int, run: str = "coil-7"
     )
 
 
-def scored(sequence: int, image_sha256: str | None = None, frame_index: int | None = None) -> Scored:
-    return Scored(
-        line=LINE,
-        station=STATION,
-        run="coil-7",
-        sequence=sequence,
-        captured_at=moment(sequence),
-        model=MODEL,
-        frame_index=sequence if frame_index is None else frame_index,
-        source="specimens/a7-1.png",
-        image_sha256=image_sha256,
-        facts=Facts(specimen="A7-1", mm_per_px=0.12, thickness_mm=18.4),
-        verdict="accepted",
-        result=CrackResult(cracks=(), rle=""),
-        latency_ms={"read": 3.5, "score": 24.0, "total": 28.25},
-    )
-
-
 def missed_picture(sequence: int, image_sha256: str) -> Missed:
     return Missed(
         line=LINE,
@@ -153,13 +136,15 @@ def missed_picture(sequence: int, image_sha256: str) -> Missed:
         first_index=sequence,
         stop_index=sequence + 1,
         reason="unreadable",
-        detail="picture specimens/a7-2.png: found a truncated PNG (812 bytes), expected a whole picture. Copy it again.",
+        detail="picture specimens/a7-2.png: found a truncated PNG (812 bytes), expected a whole picture.",
         source="specimens/a7-2.png",
         image_sha256=image_sha256,
     )
 
 
-def overridden(sequence: int, scored_sequence: int, verdict: Literal["accepted", "rejected"] = "rejected") -> Overridden:
+def overridden(
+    sequence: int, scored_sequence: int, verdict: Literal["accepted", "rejected"] = "rejected"
+) -> Overridden:
     return Overridden(
         line=LINE,
         station=STATION,
