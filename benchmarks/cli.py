@@ -142,12 +142,12 @@ def overhead(
 
 @app.command()
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A strip bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle of any task.")],
     data: Annotated[
         list[str],
         typer.Option(
             metavar="NAME=PATH",
-            help="synthetic=SEED[:FRAMES], severstal=FOLDER or tiles=FOLDER. More than once.",
+            help="synthetic=SEED[:PICTURES], or a dataset that the task reads, such as severstal=FOLDER. More than once.",
         ),
     ],
     part: Annotated[
@@ -163,18 +163,26 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How right a bundle is: gate, masks and defects against the truth, with its gate and without.
+    """How right a bundle is, against the truth and beside a trivial answer, in the units of its task.
 
-    The exported graphs and the line's own heads are judged, not the network that was trained. Beside the competition's
-    Dice stand the Dice of an empty answer and the Dice over frames with defects alone.
+    The exported graphs and the line's own heads are judged, not the network that was trained. For a strip: gate, masks
+    and defects, with its gate and without; beside the competition's Dice stand the Dice of an empty answer and the
+    Dice over frames with defects alone.
     """
     from benchmarks.accuracy import AccuracyPlan, accuracy_markdown
     from benchmarks.accuracy import evaluate as judge
+    from benchmarks.picture_accuracy import evaluate_pictures, picture_markdown
+    from runtime.spec import read_spec
 
     plan = AccuracyPlan(tuple(data), part, backend, precision, batch, threads)
     with _frames_progress(quiet=as_json) as advance:
-        report = judge(bundle, plan, advance)
-    _tell(report.to_json(), accuracy_markdown(report), out, "evaluate", as_json=as_json)
+        if read_spec(bundle).task == "strip":
+            frames = judge(bundle, plan, advance)
+            report_json, markdown = frames.to_json(), accuracy_markdown(frames)
+        else:
+            pictures = evaluate_pictures(bundle, plan, advance)
+            report_json, markdown = pictures.to_json(), picture_markdown(pictures)
+    _tell(report_json, markdown, out, "evaluate", as_json=as_json)
 
 
 def _batches(text: str) -> tuple[int, ...]:

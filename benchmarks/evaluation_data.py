@@ -6,20 +6,22 @@ import hashlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import ValidationError
 
 from benchmarks.frames import STRIP_SIZE_PX
 from camera.base import CameraError
 from camera.steel import planted, strip, surface
 from runtime.errors import ConfigError
+from runtime.facts import Facts
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from runtime.spec import ModelSpec
@@ -48,11 +50,17 @@ class Picture:
         name: Unique in its set.
         pixels: (H, W) uint8.
         truth: (C, H, W) bool.
+        figures: What is true of the whole picture, such as `brittle_ratio`.
+        points: (k, 2) float32, row and column in px, of places that matter.
+        facts: What the head is told beside the pixels.
     """
 
     name: str
     pixels: NDArray[np.uint8]
     truth: NDArray[np.bool_]
+    figures: Mapping[str, float] = MappingProxyType({})
+    points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ def open_data(text: str, spec: ModelSpec, part: Part, size: tuple[int, int] | No
         )
     if kind == "synthetic":
         return _open_synthetic(source, spec, size or STRIP_SIZE_PX)
-    return _open_dataset(kind, Path(source), spec, part)
+    return open_dataset(kind, Path(source), spec, part)
 
 
 def _open_synthetic(source: str, spec: ModelSpec, size: tuple[int, int]) -> EvaluationSet:
@@ -156,7 +164,8 @@ def _seed_in_training(seed: int, spec: ModelSpec) -> str:
     return "no: another seed than any in the recipes"
 
 
-def _open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> EvaluationSet:
+def open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> EvaluationSet:
+    """A part of a dataset in a folder; see `open_data`."""
     if importlib.util.find_spec("train") is None:
         raise ConfigError(
             f"--data {kind}: this installation has no 'train' folder, whose loaders read datasets; it is the "
@@ -192,7 +201,7 @@ def _open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluat
                 sample = dataset.sample(number)
             except datasets.DataError as error:
                 raise ConfigError(str(error)) from error
-            yield Picture(sample.name, sample.pixels, sample.masks)
+            yield Picture(sample.name, sample.pixels, sample.masks, sample.figures, sample.points)
 
     return EvaluationSet(
         kind=kind,

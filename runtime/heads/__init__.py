@@ -12,7 +12,15 @@ from runtime.errors import BundleError
 if TYPE_CHECKING:
     from runtime.pipeline import Head
 
-HEADS: Mapping[str, str] = MappingProxyType({"strip": "runtime.heads.strip"})
+HEADS: Mapping[str, str] = MappingProxyType(
+    {
+        "strip": "runtime.heads.strip",
+        "fracture": "runtime.heads.fracture",
+        "crack": "runtime.heads.crack",
+        "phase": "runtime.heads.phase",
+        "grain": "runtime.heads.grain",
+    }
+)
 """The module of each task, by the task that a bundle names in its spec."""
 
 
