@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
-from train.recipe import OneCycle, Optimiser, Plateau
+from train.recipe import Decay, OneCycle, Optimiser, Plateau
 
 
 class Schedule(Protocol):
@@ -82,6 +82,28 @@ class OneCycleSchedule:
         self._inner.load_state_dict(state)
 
 
+class DecaySchedule:
+    """A fixed share less after every so many batches (VR-net: 4 % every 10,000)."""
+
+    def __init__(self, optimiser: Optimizer, settings: Decay) -> None:
+        self._inner = StepLR(optimiser, step_size=settings.every_steps, gamma=settings.factor)
+
+    def after_step(self) -> None:
+        """One batch along the stairs."""
+        self._inner.step()
+
+    def after_validation(self, figure: float) -> None:
+        """Nothing: this schedule looks at steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of torch's schedule."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Of torch's schedule."""
+        self._inner.load_state_dict(state)
+
+
 _OPTIMISERS: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(
     {
         "adam": torch.optim.Adam,
@@ -95,7 +117,9 @@ def make_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
     return _OPTIMISERS[settings.kind](model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def make_schedule(optimiser: Optimizer, settings: Plateau | OneCycle, learning_rate: float, steps: int) -> Schedule:
+def make_schedule(
+    optimiser: Optimizer, settings: Plateau | OneCycle | Decay, learning_rate: float, steps: int
+) -> Schedule:
     """The recipe's schedule.
 
     Args:
@@ -106,4 +130,6 @@ def make_schedule(optimiser: Optimizer, settings: Plateau | OneCycle, learning_r
     """
     if isinstance(settings, Plateau):
         return PlateauSchedule(optimiser, settings)
+    if isinstance(settings, Decay):
+        return DecaySchedule(optimiser, settings)
     return OneCycleSchedule(optimiser, settings, learning_rate, steps)

@@ -57,6 +57,14 @@ class OneCycle(Strict):
     warm_up: float = Field(default=0.15, gt=0, lt=1)
 
 
+class Decay(Strict):
+    """The learning rate is multiplied by `factor` after every so many batches."""
+
+    kind: Literal["decay"] = "decay"
+    factor: float = Field(default=0.96, gt=0, lt=1)
+    every_steps: int = Field(default=10_000, ge=1)
+
+
 class Augmentation(Strict):
     """How far a crop is changed; 0 leaves out."""
 
@@ -100,7 +108,7 @@ class Recipe(Strict):
     model: ModelChoice
     data: dict[str, Any]
     optimiser: Optimiser = Optimiser()
-    schedule: Plateau | OneCycle = Field(default=Plateau(), discriminator="kind")
+    schedule: Plateau | OneCycle | Decay = Field(default=Plateau(), discriminator="kind")
     augmentation: Augmentation = Augmentation()
     settings: dict[str, Any] = Field(default_factory=dict)
     phases: tuple[Phase, ...] = Field(min_length=1)
@@ -139,7 +147,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"recipe {path}: {error}, expected TOML. Correct the line.") from error
     for override in overrides:
-        _apply(table, override)
+        apply_override(table, override)
     return check(Recipe, table, f"recipe {path}")
 
 
@@ -174,8 +182,16 @@ def near(name: str, known: Sequence[str]) -> str:
     return f"{guess}Known: {', '.join(sorted(known))}."
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
-    """Set one dotted key, in place; values are TOML, anything else is a string."""
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Set one dotted key of a table, in place; values are TOML, anything else is a string.
+
+    Args:
+        table: Changed.
+        override: `key=value`, such as `phases.0.epochs=3`.
+
+    Raises:
+        ConfigError: It has no such form, or its key leads through something that is no table.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override!r}: expected key=value, such as phases.0.epochs=3.")

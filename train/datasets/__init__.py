@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from runtime.errors import DataError
 from train.datasets.base import Dataset, Sample, Split
+from train.datasets.fracture import FractureSettings, open_fracture
 from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
 from train.datasets.severstal import SeverstalSettings, open_severstal
 from train.datasets.synthetic import SyntheticSettings, open_synthetic
+from train.datasets.synthetic_fracture import SyntheticFractureSettings, open_synthetic_fracture
 
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetKind", "Sample", "Split"]
 
@@ -36,6 +38,8 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
     {
         "synthetic": DatasetKind(SyntheticSettings, open_synthetic),
         "severstal": DatasetKind(SeverstalSettings, open_severstal),
+        "synthetic-fracture": DatasetKind(SyntheticFractureSettings, open_synthetic_fracture),
+        "fracture": DatasetKind(FractureSettings, open_fracture),
         "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
     }
 )

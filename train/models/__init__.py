@@ -18,6 +18,7 @@ from torch import nn
 from runtime.errors import ConfigError
 from train.encoder_weights import EncoderWeights
 from train.models.blueprint import Blueprint, Blueprints, Variant
+from train.models.fracture_compact import COMPACT_FRACTURE
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
 from train.models.outputs import CrackOutput, FractureOutput, GateOutput, GrainOutput, PhaseOutput, SegmenterOutput
 from train.models.strip import GATES, SEGMENTERS
@@ -54,6 +55,7 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
     {
         "gate": GATES,
         "segmenter": SEGMENTERS,
+        "fracture": COMPACT_FRACTURE,
     }
 )
 """Every network by job and architecture; the first of a variant is its default."""

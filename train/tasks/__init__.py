@@ -10,11 +10,13 @@ from runtime.errors import ConfigError
 from train.datasets import DATASETS, Dataset
 from train.recipe import Recipe, check, near
 from train.tasks.base import Task
+from train.tasks.fracture import FractureTask
 from train.tasks.strip_gate import StripGate
 from train.tasks.strip_segmenter import StripSegmenter
 
 TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
     {
+        "fracture": FractureTask,
         "strip-gate": StripGate,
         "strip-segmenter": StripSegmenter,
     }
