@@ -68,20 +68,34 @@ def read_grey(path: Path, *, pixels: PixelSettings = DEFAULT_PIXELS) -> NDArray[
     Raises:
         CameraError: The file cannot be read, is not a whole picture, or does not fit the settings.
     """
-    import cv2
-    import numpy as np
-
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CameraError(
             f"picture {path}: {error.strerror or error}, expected a readable picture. Check the path."
         ) from error
+    return decode_grey(data, str(path), pixels=pixels)
+
+
+def decode_grey(data: bytes, name: str, *, pixels: PixelSettings = DEFAULT_PIXELS) -> NDArray[np.uint8]:
+    """Decode the bytes of a picture file as (H, W) uint8, C-contiguous; see `read_grey`.
+
+    Args:
+        data: The whole file.
+        name: What an error calls the picture.
+        pixels: How colour, depth and orientation are handled.
+
+    Raises:
+        CameraError: The bytes are not a whole picture, or do not fit the settings.
+    """
+    import cv2
+    import numpy as np
+
     # The decoders of some OpenCV versions fill what is missing with grey and say nothing, so look first.
     for signature, fault_of in _FAULTS.items():
         if data.startswith(signature) and (fault := fault_of(data)):
             raise CameraError(
-                f"picture {path}: found {fault} ({len(data)} bytes), expected a whole picture. Copy it again."
+                f"picture {name}: found {fault} ({len(data)} bytes), expected a whole picture. Copy it again."
             )
     picture = None
     if data:
@@ -89,15 +103,15 @@ def read_grey(path: Path, *, pixels: PixelSettings = DEFAULT_PIXELS) -> NDArray[
             picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error as error:
             raise CameraError(
-                f"picture {path}: OpenCV refused {len(data)} bytes ({error.err}), expected a whole picture. "
+                f"picture {name}: OpenCV refused {len(data)} bytes ({error.err}), expected a whole picture. "
                 "Copy it again."
             ) from error
     if picture is None:
         raise CameraError(
-            f"picture {path}: found {len(data)} bytes that are no whole picture, "
+            f"picture {name}: found {len(data)} bytes that are no whole picture, "
             f"expected one of {', '.join(sorted(SUFFIXES))}. Copy it again."
         )
-    return to_grey(picture, pixels, f"picture {path}")
+    return to_grey(picture, pixels, f"picture {name}")
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -60,12 +61,26 @@ def read_facts(picture: Path, usual: Facts) -> Facts:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: is not valid TOML: {error}. Mend that line.") from error
+    return with_facts(usual, found, str(path))
+
+
+def with_facts(usual: Facts, found: Mapping[str, Any], who: str) -> Facts:
+    """The usual facts, with those that are said of one picture in their place.
+
+    Args:
+        usual: What holds for every picture of the station.
+        found: What is said of this one, as its sidecar or a request has it.
+        who: Named at the start of an error.
+
+    Raises:
+        DataError: An unknown key, or an absurd value.
+    """
     try:
         return Facts.model_validate({**usual.model_dump(), **found})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{path}: {key}: found {first['input']!r}, but {first['msg'].lower()}. "
+            f"{who}: {key}: found {first['input']!r}, but {first['msg'].lower()}. "
             f"Known keys: {', '.join(Facts.model_fields)}."
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -19,20 +19,17 @@ from camera.images import DEFAULT_PIXELS, PixelSettings, read_grey
 from runtime.backends import DEFAULT_BACKEND, entry_of
 from runtime.bundle import Bundle
 from runtime.coverage import Books
-from runtime.engine import EngineSettings
 from runtime.errors import DataError, EngineError
 from runtime.facts import Facts, read_facts
 from runtime.heads import head_of
 from runtime.loop import latency_ms
 from runtime.messages import Missed, MissedReason, RunEnded, RunStarted, utc_text
 from runtime.result_files import Picture, ResultFile, gather
+from runtime.sized_engines import SizedEngines
 
 if TYPE_CHECKING:
-    from runtime.pipeline import Album, Answerer, OverlayChoice, Pipeline
-    from runtime.spec import ModelSpec, Precision
-
-SIZES_KEPT = 3
-"""Sizes of pictures for which engines stay open, where the graphs take any size."""
+    from runtime.pipeline import Album, Answerer, OverlayChoice
+    from runtime.spec import Precision
 
 Progress = Callable[[int, int, Path], None]
 """Called after each picture: how many are answered, of how many, and the last one."""
@@ -139,11 +136,9 @@ def inspect_paths(
     head = head_of(bundle.spec.task)
     answerer = head.answerer(bundle.spec, settings.rules, model, settings.facts)
     with ExitStack() as parts:
-        engines = _Engines(bundle, settings)
-        parts.callback(engines.close)
-        height_px, width_px = engines.fixed_size
-        if height_px is not None and width_px is not None:
-            engines.open((height_px, width_px))  # a bundle that cannot run is no fault of a picture
+        engines = parts.enter_context(
+            SizedEngines(bundle, settings.backend, settings.precision, batch=settings.batch, threads=settings.threads)
+        )
         results = parts.enter_context(ResultFile(out))
         album = head.open_album(out, settings.overlays)
         parts.callback(album.close)
@@ -168,49 +163,13 @@ def inspect_paths(
         )
 
 
-class _Engines:
-    """The pipelines of a bundle by the size of the pictures; a few stay open."""
-
-    def __init__(self, bundle: Bundle, settings: InspectSettings) -> None:
-        self._bundle = bundle
-        self._settings = settings
-        self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
-        self.fixed_size = fixed_size(bundle.spec)
-
-    def takes(self, shape: tuple[int, int]) -> bool:
-        """Whether the graphs take pictures of that many rows and columns."""
-        return all(fixed in (None, found) for fixed, found in zip(self.fixed_size, shape, strict=True))
-
-    def open(self, shape: tuple[int, int]) -> Pipeline:
-        """The pipeline for a size.
-
-        Raises:
-            EngineError: The graphs do not run with it.
-        """
-        if shape in self._open:
-            self._open.move_to_end(shape)
-            return self._open[shape]
-        if len(self._open) >= SIZES_KEPT:
-            self._open.popitem(last=False)[1].close()
-        asked = self._settings
-        engine = EngineSettings(asked.batch, 1, shape[0], shape[1], asked.threads)
-        head = head_of(self._bundle.spec.task)
-        self._open[shape] = head.open_pipeline(self._bundle, asked.backend, engine, asked.precision)
-        return self._open[shape]
-
-    def close(self) -> None:
-        """Free all engines."""
-        while self._open:
-            self._open.popitem()[1].close()
-
-
 class _Run:
     """One pass over the pictures, with its books."""
 
     def __init__(
         self,
         pictures: Sequence[Picture],
-        engines: _Engines,
+        engines: SizedEngines,
         answerer: Answerer,
         results: ResultFile,
         album: Album,
@@ -272,18 +231,10 @@ class _Run:
             self._flush()
             self._miss(index, index + 1, "unreadable", str(error))
             return
-        if not self._engines.takes(pixels.shape):
+        refusal = self._engines.refusal(pixels.shape)
+        if refusal is not None:
             self._flush()
-            found, expected = (
-                "x".join(str(size or "any") for size in shape) for shape in (pixels.shape, self._engines.fixed_size)
-            )
-            self._miss(
-                index,
-                index + 1,
-                "wrong_size",
-                f"picture {path}: found {found} pixels (rows x columns), expected {expected}. "
-                "Use a bundle for this size.",
-            )
+            self._miss(index, index + 1, "wrong_size", f"picture {path}: {refusal}")
             return
         if self._waiting and self._waiting[0][0].pixels.shape != pixels.shape:
             self._flush()
@@ -335,16 +286,6 @@ class _Run:
     def _end(self, reason: Literal["finished", "stopped"]) -> None:
         coverage, defects = self.books.coverage(), dict(sorted(self.found.items()))
         self._results.write(RunEnded(**self.envelope(), reason=reason, coverage=coverage, defects=defects))
-
-
-def fixed_size(spec: ModelSpec) -> tuple[int | None, int | None]:
-    """Rows and columns that the graphs of a bundle insist on; None where they take any."""
-    return _fixed(spec, 2), _fixed(spec, 3)
-
-
-def _fixed(spec: ModelSpec, axis: int) -> int | None:
-    sizes = (graph.input.shape[axis] for graph in spec.graphs.values())
-    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _say_nothing(done: int, total: int, path: Path) -> None:

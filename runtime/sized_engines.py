@@ -1,0 +1,103 @@
+"""The engines of a bundle by the size of the pictures, for jobs where each picture may have another one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from runtime.engine import EngineSettings
+from runtime.heads import head_of
+
+if TYPE_CHECKING:
+    from runtime.bundle import Bundle
+    from runtime.pipeline import Pipeline
+    from runtime.spec import ModelSpec, Precision
+
+SIZES_KEPT = 3
+"""Sizes of pictures for which engines stay open, where the graphs take any size."""
+
+
+class SizedEngines:
+    """Opens the pipeline for a size of picture when it is asked for, and keeps the last few.
+
+    Where the graphs insist on one size, its pipeline is opened at once: a bundle that cannot run is no fault of a
+    picture.
+
+    Args:
+        bundle: The bundle, opened.
+        backend: A key of `runtime.backends.BACKENDS`.
+        precision: Which files are run; the bundle's preference where it is None.
+        batch: Most pictures of one size that go through together.
+        threads: CPU threads an engine may use; None leaves it to the backend.
+
+    Raises:
+        EngineError: The backend is absent, or the graphs do not run on it.
+        BundleError: The bundle lacks the precision asked for, or its settings are not valid.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str,
+        precision: Precision | None = None,
+        *,
+        batch: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._precision: Precision | None = precision
+        self._batch = batch
+        self._threads = threads
+        self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
+        self.fixed_size = fixed_size(bundle.spec)
+        height_px, width_px = self.fixed_size
+        if height_px is not None and width_px is not None:
+            self.open((height_px, width_px))
+
+    def refusal(self, shape: tuple[int, int]) -> str | None:
+        """Why the graphs do not take a picture of so many rows and columns; None where they do."""
+        if all(fixed in (None, found) for fixed, found in zip(self.fixed_size, shape, strict=True)):
+            return None
+        found, expected = ("x".join(str(size or "any") for size in sizes) for sizes in (shape, self.fixed_size))
+        return f"found {found} pixels (rows x columns), expected {expected}. Use a bundle for this size."
+
+    def open(self, shape: tuple[int, int]) -> Pipeline:
+        """The pipeline for a size, which stays open until others have been asked for.
+
+        Raises:
+            EngineError: The graphs do not run with it.
+        """
+        if shape in self._open:
+            self._open.move_to_end(shape)
+            return self._open[shape]
+        if len(self._open) >= SIZES_KEPT:
+            self._open.popitem(last=False)[1].close()
+        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads)
+        head = head_of(self._bundle.spec.task)
+        self._open[shape] = head.open_pipeline(self._bundle, self._backend, settings, self._precision)
+        return self._open[shape]
+
+    def close(self) -> None:
+        """Free all engines; calling it again does nothing."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> SizedEngines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def fixed_size(spec: ModelSpec) -> tuple[int | None, int | None]:
+    """Rows and columns that the graphs of a bundle insist on; None where they take any."""
+    return _fixed(spec, 2), _fixed(spec, 3)
+
+
+def _fixed(spec: ModelSpec, axis: int) -> int | None:
+    sizes = (graph.input.shape[axis] for graph in spec.graphs.values())
+    return next((size for size in sizes if isinstance(size, int)), None)
