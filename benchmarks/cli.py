@@ -147,7 +147,7 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME=PATH",
-            help="synthetic=SEED[:PICTURES], or a dataset that the task reads, such as severstal=FOLDER. More than once.",
+            help="synthetic=SEED[:PICTURES], or a dataset that the task reads, such as severstal=FOLDER; repeatable.",
         ),
     ],
     part: Annotated[

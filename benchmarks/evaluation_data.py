@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -58,7 +57,7 @@ class Picture:
     name: str
     pixels: NDArray[np.uint8]
     truth: NDArray[np.bool_]
-    figures: Mapping[str, float] = MappingProxyType({})
+    figures: Mapping[str, float] = field(default_factory=dict)
     points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
     facts: Facts = field(default_factory=Facts)
 

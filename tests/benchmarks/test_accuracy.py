@@ -162,7 +162,7 @@ def test_the_usual_strips_are_the_labs() -> None:
         ("synthetic=abc", "expected synthetic=SEED"),
         ("synthetic=4:", "expected synthetic=SEED"),
         ("synthetic=4:0", "found no frames"),
-        ("pictures=/nowhere", "expected one of severstal, synthetic, tiles"),
+        ("pictures=/nowhere", "expected one of .*severstal, .*tiles"),
         ("severstal=/nowhere", "/nowhere"),
         ("tiles=/nowhere", "/nowhere"),
     ],
