@@ -187,9 +187,7 @@ def _lip_width(seed: int, specimen: _Specimen, ratio: float) -> Floats:
     return (reach * texture.product(texture.interpolation(specimen.width_px, 8), knots)).T
 
 
-def _brittle_map(
-    seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, ratio: float
-) -> NDArray[np.bool_]:
+def _brittle_map(seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, ratio: float) -> NDArray[np.bool_]:
     """Where the steel cleaves: the part of the steel where a rough field is highest, of exactly the share asked for."""
     steel = depth >= 0.0
     if ratio < _NO_BRITTLE:
@@ -223,9 +221,7 @@ def _brittle_map(
     return steel & (field > level)
 
 
-def _draw_steel(
-    seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, brittle: NDArray[np.bool_]
-) -> Floats:
+def _draw_steel(seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, brittle: NDArray[np.bool_]) -> Floats:
     """The surface in grey levels under even light, (H, W) float32."""
     from scipy.ndimage import gaussian_filter
 

@@ -147,12 +147,21 @@ def splits(
         length = int(rng.uniform(0.08, 0.7) * cols)
         first = int(rng.integers(0, max(1, cols - length)))
         wide = float(rng.uniform(0.006, 0.02)) * thickness_px
-        centre = float(rng.uniform(*span_rows)) + product(
-            interpolation(length, 7), 0.012 * length**0.8 * rng.standard_normal((7, 1), dtype=np.float32)
-        )[:, 0]
+        centre = (
+            float(rng.uniform(*span_rows))
+            + product(interpolation(length, 7), 0.012 * length**0.8 * rng.standard_normal((7, 1), dtype=np.float32))[
+                :, 0
+            ]
+        )
         centre += 0.8 * product(interpolation(length, 2 + length // 9), rng.standard_normal((2 + length // 9, 1)))[:, 0]
-        ragged = 1.0 + 0.3 * product(interpolation(length, 2 + length // 14), rng.standard_normal((2 + length // 14, 1)))
-        open_px = np.clip(ragged[:, 0], 0.2, 2.0) * wide * np.clip(np.sin(np.linspace(0.0, math.pi, length, dtype=np.float32)), 0.0, 1.0) ** 0.6
+        ragged = 1.0 + 0.3 * product(
+            interpolation(length, 2 + length // 14), rng.standard_normal((2 + length // 14, 1))
+        )
+        open_px = (
+            np.clip(ragged[:, 0], 0.2, 2.0)
+            * wide
+            * np.clip(np.sin(np.linspace(0.0, math.pi, length, dtype=np.float32)), 0.0, 1.0) ** 0.6
+        )
         reach = np.abs(row - centre[None, :])
         cleft = np.clip(open_px[None, :] + 0.7 - reach, 0.0, 1.0)
         edge = np.exp(-np.square((row - centre[None, :] - open_px - 1.6) / 1.4))
