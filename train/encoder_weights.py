@@ -18,7 +18,11 @@ _OWN = "network.encoder."
 
 
 def encoder_state(
-    weights: EncoderWeights, *, timm_name: str | None = None, smp_name: str | None = None
+    weights: EncoderWeights,
+    *,
+    timm_name: str | None = None,
+    smp_name: str | None = None,
+    torchvision_name: str | None = None,
 ) -> dict[str, Tensor] | None:
     """The encoder's state dict, or None where it starts from random weights.
 
@@ -26,6 +30,7 @@ def encoder_state(
         weights: `none`, `imagenet` or a file.
         timm_name: Where timm has ImageNet weights for the encoder, its name there.
         smp_name: Where segmentation_models_pytorch has them, its name there.
+        torchvision_name: Where torchvision has them, its name there.
 
     Raises:
         ConfigError: There are none, the download is impossible, or the file is unreadable.
@@ -43,9 +48,13 @@ def encoder_state(
             from segmentation_models_pytorch.encoders import get_encoder
 
             return get_encoder(smp_name, weights="imagenet").state_dict()
+        if torchvision_name is not None:
+            import torchvision
+
+            return torchvision.models.get_model(torchvision_name, weights="DEFAULT").state_dict()
     except Exception as error:
         raise ConfigError(
-            f"encoder weights 'imagenet': the download of {timm_name or smp_name} failed "
+            f"encoder weights 'imagenet': the download of {timm_name or smp_name or torchvision_name} failed "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}), expected a "
             "reachable model hub. Give --encoder-weights FILE with weights fetched elsewhere, or 'none'."
         ) from error

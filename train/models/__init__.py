@@ -17,6 +17,7 @@ from torch import nn
 
 from runtime.errors import ConfigError
 from train.encoder_weights import EncoderWeights
+from train.models import crack, fracture, grain, phase
 from train.models.blueprint import Blueprint, Blueprints, Variant
 from train.models.fracture_compact import COMPACT_FRACTURE
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
@@ -55,7 +56,10 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
     {
         "gate": GATES,
         "segmenter": SEGMENTERS,
-        "fracture": COMPACT_FRACTURE,
+        "fracture": MappingProxyType({**fracture.BLUEPRINTS, **COMPACT_FRACTURE}),
+        "crack": MappingProxyType({**crack.BLUEPRINTS}),
+        "phase": MappingProxyType({**phase.BLUEPRINTS}),
+        "grain": MappingProxyType({**grain.BLUEPRINTS}),
     }
 )
 """Every network by job and architecture; the first of a variant is its default."""

@@ -14,8 +14,10 @@ from torch import nn
 
 from train.encoder_weights import EncoderWeights, encoder_state, load_encoder
 from train.models.blueprint import Blueprint, Blueprints, expect_outputs
+from train.models.outputs import SegmenterOutput
+from train.models.pixelwise import Pixelwise
 from train.models.strip_compact import COMPACT_GATES, COMPACT_SEGMENTERS
-from train.models.strip_parts import Gate, OneCell, Segmenter
+from train.models.strip_parts import Gate, OneCell
 
 
 def _paper_gate(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
@@ -34,7 +36,7 @@ def _paper_unet(encoder_name: str) -> Callable[[int, EncoderWeights], nn.Module]
         network = smp.Unet(encoder_name, encoder_weights=None, in_channels=3, classes=classes)
         if state := encoder_state(weights, smp_name=encoder_name):
             load_encoder(network.encoder, state, ignore_prefix=("fc.", "_fc."), source=weights)
-        return Segmenter(network, channels=3, fold=1, unfold=1, multiple=32)
+        return Pixelwise(network, SegmenterOutput, channels=3, multiple=32)
 
     return build_unet
 

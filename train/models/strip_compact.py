@@ -21,7 +21,9 @@ from torch.nn import functional
 
 from train.encoder_weights import EncoderWeights, encoder_state, load_encoder
 from train.models.blueprint import Blueprint, Blueprints, expect_outputs
-from train.models.strip_parts import Gate, Segmenter
+from train.models.outputs import SegmenterOutput
+from train.models.pixelwise import Pixelwise
+from train.models.strip_parts import Gate
 
 _RARE_LOGIT = -4.0
 
@@ -90,7 +92,7 @@ def _compact_unet(classes: int, weights: EncoderWeights) -> nn.Module:
     if state := encoder_state(weights):
         load_encoder(encoder.model, state, ignore_prefix=(), source=weights)
     network = ShortUnet(encoder, (96, 64, 32), classes * 16)
-    return Segmenter(network, channels=1, fold=2, unfold=4, multiple=32)
+    return Pixelwise(network, SegmenterOutput, fold=2, unfold=4, multiple=32)
 
 
 COMPACT_GATES: Blueprints = MappingProxyType({"resnet10-cells": Blueprint("compact", _compact_gate)})

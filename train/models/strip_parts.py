@@ -1,12 +1,11 @@
-"""What the strip's paper and compact networks share: the way from frames to the network and from it to logits."""
+"""What the strip's paper and compact gates share."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from train.models.grey import prepare
-from train.models.outputs import GateOutput, SegmenterOutput
+from train.models.outputs import GateOutput
 
 
 class Gate(nn.Module):
@@ -41,33 +40,3 @@ class OneCell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """To (N, 1, 1, 1)."""
         return self.classifier(x)[..., None, None]
-
-
-class Segmenter(nn.Module):
-    """A probability of each class at each pixel, as logits.
-
-    Args:
-        network: (N, channels * fold * fold, h, w) to (N, C * unfold * unfold, ...), such that unfolding gives the
-            frame's own size.
-        channels: 3 repeats the grey level, 1 does not.
-        fold: Side of the pixel blocks that become channels at the input.
-        unfold: Side of the pixel blocks that the output's channels become.
-        multiple: Height and width that the network needs divisible by this; other sizes are padded inside.
-    """
-
-    def __init__(self, network: nn.Module, *, channels: int, fold: int, unfold: int, multiple: int) -> None:
-        super().__init__()
-        self.network = network
-        self.channels = channels
-        self.fold = fold
-        self.unfold = unfold
-        self.multiple = multiple
-
-    def forward(self, frames: Tensor) -> SegmenterOutput:
-        """Segment frames (N, 1, H, W), grey levels 0..255."""
-        height, width = frames.shape[-2:]
-        x = prepare(frames, multiple=self.multiple, channels=self.channels, fold=self.fold)
-        logits = self.network(x).float()
-        if self.unfold > 1:
-            logits = functional.pixel_shuffle(logits, self.unfold)
-        return SegmenterOutput(logits[..., :height, :width])
