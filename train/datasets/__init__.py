@@ -14,9 +14,12 @@ from runtime.errors import DataError
 from train.datasets.base import Dataset, Sample, Split
 from train.datasets.fracture import FractureSettings, open_fracture
 from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
+from train.datasets.phase_maps import PhaseMapSettings, UhcsSettings, open_phase_maps, open_uhcs
 from train.datasets.severstal import SeverstalSettings, open_severstal
 from train.datasets.synthetic import SyntheticSettings, open_synthetic
 from train.datasets.synthetic_fracture import SyntheticFractureSettings, open_synthetic_fracture
+from train.datasets.synthetic_phase import SyntheticPhaseSettings, open_synthetic_phase
+from train.datasets.synthetic_grain import SyntheticGrainSettings, open_synthetic_grain
 
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetKind", "Sample", "Split"]
 
@@ -40,6 +43,10 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
         "severstal": DatasetKind(SeverstalSettings, open_severstal),
         "synthetic-fracture": DatasetKind(SyntheticFractureSettings, open_synthetic_fracture),
         "fracture": DatasetKind(FractureSettings, open_fracture),
+        "synthetic-phase": DatasetKind(SyntheticPhaseSettings, open_synthetic_phase),
+        "phase": DatasetKind(PhaseMapSettings, open_phase_maps),
+        "uhcs": DatasetKind(UhcsSettings, open_uhcs),
+        "synthetic-grain": DatasetKind(SyntheticGrainSettings, open_synthetic_grain),
         "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
     }
 )
