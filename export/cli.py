@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,20 +24,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-class GateMode(str, Enum):
-    """What the gate does."""
-
-    hard = "hard"
-    soft = "soft"
-
-
-class SizeRule(str, Enum):
-    """What must reach a class's minimum size."""
-
-    component = "component"
-    class_total = "class_total"
 
 
 class Weights(str, Enum):
@@ -59,62 +45,50 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @app.command()
 def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: one gate and one segmenter.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, one for each graph of the task.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
     name: Annotated[str | None, typer.Option(help="Name of the bundle.", show_default="its folder's")] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Size of the frames.", show_default="that of the runs' data")
-    ] = None,
-    recall: Annotated[
-        float, typer.Option(min=0.5, max=1.0, help="Share of defective validation frames that the gate lets through.")
-    ] = 0.99,
-    gate_threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="The gate's threshold.", show_default="what --recall gives")
-    ] = None,
-    gate_mode: Annotated[GateMode, typer.Option(help="Skip clean frames, or raise their thresholds.")] = GateMode.hard,
-    min_size_rule: Annotated[
-        SizeRule, typer.Option(help="What must reach a class's minimum size.")
-    ] = SizeRule.component,
-    tune: Annotated[bool, typer.Option(help="Choose pixel thresholds on validation frames, else 0.5.")] = True,
-    min_sizes: Annotated[
-        str,
+    own: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="tune|gate|N,N,...",
-            help="Minimum size of each class in px: the best on validation frames, the least truth that the gate was "
-            "taught to call a defect, or your own.",
+            "--set",
+            help="KEY=VALUE, a choice of the task, such as recall=0.995 for the strip; an unknown key lists those that "
+            "there are; may be given again.",
         ),
-    ] = "tune",
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW", help="Size of the frames.", show_default="free, or that of the data where the task fixes it"
+        ),
+    ] = None,
     validation_frames: Annotated[int, typer.Option(min=2, help="At most so many of each run.")] = 320,
     golden_frames: Annotated[int, typer.Option(min=1, help="Frames on which parity is measured.")] = 16,
     golden_kept: Annotated[int, typer.Option(min=1, help="How many of them the bundle keeps.")] = 3,
     golden_from_data: Annotated[
-        bool, typer.Option("--golden-from-data", help="Take them from the validation data, not from synthetic strip.")
+        bool, typer.Option("--golden-from-data", help="Take them from the validation data, not from synthetic steel.")
     ] = False,
     weights: Annotated[
         Weights, typer.Option(help="The best weights by the validation figure, or those of the last epoch.")
     ] = Weights.best,
     ship: Annotated[bool, typer.Option("--ship", help="Leave out the FP32 files.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a bundle that is there.")] = False,
-    cache: Annotated[Path, typer.Option(help="Where rendered strips are kept.")] = Path("runs/cache"),
+    cache: Annotated[Path, typer.Option(help="Where rendered pictures are kept.")] = Path("runs/cache"),
     as_json: Json = False,
 ) -> None:
-    """Export a trained gate and segmenter as one bundle.
+    """Export trained runs as one bundle: a gate and a segmenter for the strip, one run for every other task.
 
-    Writes FP32 and typed FP16 ONNX, chooses the thresholds on the runs' validation frames, and compares every file with
-    torch on OpenVINO, ONNX Runtime and emulated half arithmetic. If a figure is beyond its limit, nothing is written.
+    Writes FP32 and typed FP16 ONNX, chooses the head's settings on the runs' validation frames, and compares every file
+    with torch on OpenVINO, ONNX Runtime and emulated half arithmetic. If a figure is beyond its limit, nothing is
+    written.
     """
-    from export.strip import export_strip
-    from export.strip_settings import Choices
+    from export.assemble import assemble, open_runs
+    from export.tasks.base import Choices
+    from train.recipe import apply_override
 
     choices = Choices(
         name=name,
         size_px=None if size is None else _size(size),
-        min_recall=recall,
-        gate_threshold=gate_threshold,
-        gate_mode=gate_mode.value,
-        min_size_rule=min_size_rule.value,
-        tune=tune,
-        min_sizes_px=_min_sizes(min_sizes),
         validation_frames=validation_frames,
         golden_frames=golden_frames,
         golden_kept=golden_kept,
@@ -124,8 +98,12 @@ def export(
         replace=replace,
         cache=cache,
     )
+    chosen: dict[str, Any] = {}
+    for override in own or []:
+        apply_override(chosen, override)
+    task, trained = open_runs(runs, choices)
     with _bars() as report:
-        bundle = export_strip(runs, out, choices, report)
+        bundle = assemble(task, trained, out, choices, chosen, report)
     typer.echo(json.dumps(_bundle_facts(bundle), indent=2) if as_json else _bundle_text(bundle))
 
 
@@ -211,17 +189,6 @@ def _size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise ConfigError(f"--size is {text!r}, expected HEIGHTxWIDTH in px, such as 256x1600.")
     return int(height), int(width)
-
-
-def _min_sizes(text: str) -> tuple[int, ...] | Literal["gate"] | None:
-    if text == "tune":
-        return None
-    if text == "gate":
-        return "gate"
-    parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts):
-        raise ConfigError(f"--min-sizes is {text!r}, expected tune, gate, or whole numbers, such as 600,600,1000,2000.")
-    return tuple(map(int, parts))
 
 
 def _three(option: str, text: str) -> tuple[int, int, int]:

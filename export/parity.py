@@ -1,16 +1,15 @@
 """Parity: do the exported graphs decide as the trained network did?
 
 The golden frames go through the runtime's own engines, on every backend, and the outputs are compared with what torch
-gave, in the task's units. A gate must not change its mind on any frame; a segmenter's masks must stay the same but for
-a few pixels at their borders.
+gave, in the task's units: what is compared, and how far it may differ, is the task's own (`export.tasks`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,31 +24,38 @@ from runtime.spec import GraphSpec, Precision
 BACKENDS = ("openvino", "onnxruntime")
 """Where every graph is run."""
 
-LIMITS: Mapping[str, float] = MappingProxyType(
-    {
-        "gate_flips": 0.0,
-        "probability_max_abs": 0.03,
-        "dice_loss": 0.002,
-        "level_mean_abs": 0.25,
-        "level_max_abs": 64.0,
-    }
-)
-"""The largest value of each figure that a bundle may have.
-
-- `gate_flips`: frames on the other side of the gate's threshold.
-- `probability_max_abs`: of the gate's probability. bfloat16, which OpenVINO chooses on CPUs that have it, moves it by
-  some thousandths.
-- `dice_loss`: 1 - Dice of the thresholded masks, all classes and frames pooled; pixels on the fence are left out.
-- `level_mean_abs`, `level_max_abs`: of the class probability in levels of 1/255, over all pixels and at the worst one.
-"""
+Figures = Mapping[str, float]
+Compare = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], Mapping[str, Any]], Figures]
+"""From an engine's outputs, torch's outputs and the head's settings to deviations: the smaller the better."""
 
 
-ON_THE_FENCE = 0.05
-"""How near to its threshold torch's own probability of a pixel leaves it open on which side it belongs.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What parity asks of one graph.
 
-A model of few trainings has most of its pixels there, and a difference of one level of 255 would cost it its Dice; what
-may happen to these pixels is bounded by the level figures.
-"""
+    Attributes:
+        compare: Gives the figures.
+        limits: The largest value of each figure that a bundle may have.
+        fp32_limits: The same for the FP32 file, where it is held to less.
+    """
+
+    compare: Compare
+    limits: Mapping[str, float]
+    fp32_limits: Mapping[str, float] = field(default_factory=dict)
+
+    def limit(self, figure: str, precision: Precision) -> float:
+        """The largest value of a figure of a file.
+
+        Raises:
+            BundleError: None is given.
+        """
+        limits = {**self.limits, **(self.fp32_limits if precision == "fp32" else {})}
+        if figure not in limits:
+            raise BundleError(
+                f"parity: found the figure {figure!r} without a limit, expected one of {', '.join(limits)}. "
+                "Give it a limit in the task's module."
+            )
+        return limits[figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +101,12 @@ class Candidate:
     file: Path
 
 
-Figures = Mapping[str, float]
-Compare = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], Mapping[str, Any]], Figures]
-
-
-def compare_gate(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Flips at `gate_threshold` and the largest difference; both outputs `defect_probability` (n,) float32."""
-    ours, theirs = found["defect_probability"], torch["defect_probability"]
-    threshold = float(settings["gate_threshold"])
-    return {
-        "gate_flips": float(np.count_nonzero((ours >= threshold) != (theirs >= threshold))),
-        "probability_max_abs": _worst(np.abs(ours.astype(np.float64) - theirs)),
-    }
-
-
-def compare_segmenter(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Lost Dice at `pixel_thresholds` and level differences; both `class_probability` (n, C, H, W) uint8."""
-    ours, theirs = found["class_probability"], torch["class_probability"]
-    thresholds = np.asarray(settings["pixel_thresholds"], np.float32).reshape(1, -1, 1, 1)
-    clear = np.abs(theirs / np.float32(255.0) - thresholds) >= ON_THE_FENCE
-    mask, truth = (ours >= thresholds * 255.0) & clear, (theirs >= thresholds * 255.0) & clear
-    both, either = np.count_nonzero(mask & truth), np.count_nonzero(mask) + np.count_nonzero(truth)
-    difference = np.abs(ours.astype(np.int16) - theirs)
-    return {
-        "dice_loss": 1.0 - 2.0 * both / either if either else 0.0,
-        "level_mean_abs": float(difference.mean()),
-        "level_max_abs": float(difference.max()),
-    }
-
-
-COMPARE: Mapping[str, Compare] = MappingProxyType({"gate": compare_gate, "segmenter": compare_segmenter})
-
-
 def measure(
     candidates: Iterable[Candidate],
     golden: Golden,
     settings: Mapping[str, Any],
+    comparisons: Mapping[str, Comparison],
     *,
-    limits: Mapping[str, float] = LIMITS,
     threads: int | None = None,
     report: Callable[[Candidate], None] = lambda _: None,
 ) -> tuple[ParityResult, ...]:
@@ -146,24 +116,26 @@ def measure(
         candidates: What to run.
         golden: Frames and torch outputs.
         settings: The head's settings, with the thresholds at which a decision could flip.
-        limits: Largest value of each figure.
+        comparisons: By role.
         threads: CPU threads of an engine.
         report: Told of each candidate before it runs.
 
     Raises:
         EngineError: A backend is not installed, or cannot run a graph.
-        BundleError: No comparison is known for a role.
+        BundleError: No comparison is known for a role, or no limit for a figure.
     """
     results: list[ParityResult] = []
     for candidate in candidates:
         report(candidate)
-        if candidate.role not in COMPARE:
+        comparison = comparisons.get(candidate.role)
+        if comparison is None:
             raise BundleError(
-                f"parity: found a graph {candidate.role!r}, expected one of {', '.join(COMPARE)}. "
-                "Add its figures to export.parity.COMPARE."
+                f"parity: found a graph {candidate.role!r}, expected one of {', '.join(comparisons)}. "
+                "Give it a comparison in the task's module."
             )
         found = run(candidate, golden.frames, threads)
-        for figure, value in COMPARE[candidate.role](found, golden.outputs[candidate.role], settings).items():
+        for figure, value in comparison.compare(found, golden.outputs[candidate.role], settings).items():
+            limit = comparison.limit(figure, candidate.precision)
             results.append(
                 ParityResult(
                     graph=candidate.role,
@@ -171,11 +143,23 @@ def measure(
                     backend=candidate.backend,
                     figure=figure,
                     value=value,
-                    limit=limits[figure],
-                    passed=value <= limits[figure],
+                    limit=limit,
+                    passed=value <= limit,
                 )
             )
     return tuple(results)
+
+
+def worst(results: Iterable[ParityResult]) -> tuple[ParityResult, ...]:
+    """Of the results of several sets of frames, the worst of each figure of each file on each backend."""
+    found: dict[tuple[str, ...], ParityResult] = {}
+    for result in results:
+        key = (result.graph, result.precision, result.backend, result.figure)
+        kept = found.get(key)
+        # A NaN is worse than any number.
+        if kept is None or (not math.isnan(kept.value) and not result.value <= kept.value):
+            found[key] = result
+    return tuple(found.values())
 
 
 def run(candidate: Candidate, frames: NDArray[np.uint8], threads: int | None = None) -> dict[str, NDArray[Any]]:
@@ -211,6 +195,10 @@ def check(results: Sequence[ParityResult]) -> None:
             )
 
 
-def _worst(difference: NDArray[np.floating[Any]]) -> float:
-    """The largest difference; a NaN anywhere is infinitely far."""
-    return float("inf") if np.isnan(difference).any() else float(difference.max())
+def largest(difference: NDArray[Any]) -> float:
+    """The largest entry of an array of differences, at least 0; a NaN anywhere is infinitely far.
+
+    >>> largest(np.array([0.1, 0.3])), largest(np.array([0.1, np.nan])), largest(np.array([]))
+    (0.3, inf, 0.0)
+    """
+    return float("inf") if np.isnan(difference).any() else float(difference.max(initial=0.0))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from export.tasks import TASKS
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
     "torch", "torchvision", "timm", "segmentation_models_pytorch", "lightning_fabric", "torchmetrics", "pandas", "onnx",
@@ -19,7 +21,7 @@ HEAVY = (
 @pytest.mark.parametrize(
     "module",
     ["runtime.loop", "runtime.station", "runtime.client", "camera.grabber", "camera.open", "export.parity",
-     "export.bundle", "export.to_tensorrt", "ferrosight"],
+     "export.bundle", "export.to_tensorrt", "ferrosight", *sorted(set(TASKS.values()))],
 )  # fmt: skip
 def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

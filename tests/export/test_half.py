@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from export.half import half_array, to_half
 from export.overflow import emulate_half, float_ranges, overflowing_nodes
+from export.tasks.strip_graphs import ENDS
 from export.to_onnx import to_onnx
 from runtime.errors import BundleError
 from tests.export.graphs import TinyGate, TinySegmenter, noise, parse, run, seeded
@@ -34,7 +35,7 @@ loud (uint8[N, 1, 4, 4] frames) => (float[N, 1, 4, 4] probability)
 @pytest.fixture(scope="module", params=["gate", "segmenter"])
 def pair(request: pytest.FixtureRequest) -> tuple[ir.Model, ir.Model]:
     network = seeded({"gate": TinyGate, "segmenter": TinySegmenter}[request.param]())
-    single = to_onnx(network, request.param, (40, 56))
+    single = to_onnx(network, request.param, ENDS[request.param], (40, 56))
     return single, to_half(single)
 
 

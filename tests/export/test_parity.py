@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from export.parity import BACKENDS, LIMITS, Candidate, Golden, check, compare_gate, compare_segmenter, measure
+from export.parity import BACKENDS, Candidate, Comparison, Golden, check, measure, worst
+from export.tasks.strip_graphs import ENDS, LIMITS, compare_gate, compare_segmenter
 from runtime.bundle import GOLDEN_FILE, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle
 
 HEIGHT, WIDTH = 32, 64
+COMPARISONS = {role: end.comparison for role, end in ENDS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +47,14 @@ def candidates(folder: Path, backend: str) -> list[Candidate]:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equal_graphs_hold(folder: Path, backend: str) -> None:
     told: list[Candidate] = []
-    results = measure(candidates(folder, backend), golden_of(folder), PLAIN_SETTINGS, threads=1, report=told.append)
+    results = measure(
+        candidates(folder, backend), golden_of(folder), PLAIN_SETTINGS, COMPARISONS, threads=1, report=told.append
+    )
     check(results)
     assert {(each.graph, each.precision, each.backend) for each in results} == {
         (role, precision, backend) for role in ("gate", "segmenter") for precision in ("fp32", "fp16")
     }
-    assert {each.figure for each in results} == set(LIMITS)
+    assert {each.figure for each in results} == {figure for limits in LIMITS.values() for figure in limits}
     assert len(told) == 4
 
 
@@ -68,7 +72,7 @@ def measure_tampered(folder: Path, tmp_path: Path, role: str, weight: str, value
     file = graph.files["fp16"]
     tamper(folder / file, tmp_path / file, weight, value)
     altered = Candidate(role, graph, "fp16", "onnxruntime", "onnxruntime", tmp_path / file)
-    return measure([altered], golden_of(folder), PLAIN_SETTINGS, threads=1)
+    return measure([altered], golden_of(folder), PLAIN_SETTINGS, COMPARISONS, threads=1)
 
 
 def test_a_gate_that_changes_its_mind_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -90,7 +94,28 @@ def test_a_segmenter_that_sees_other_pixels_is_refused(folder: Path, tmp_path: P
 def test_a_backend_that_is_not_there_is_named(folder: Path) -> None:
     (first, *_) = candidates(folder, "crystal_ball")
     with pytest.raises(EngineError, match="'crystal_ball': found no such backend"):
-        measure([first], golden_of(folder), PLAIN_SETTINGS)
+        measure([first], golden_of(folder), PLAIN_SETTINGS, COMPARISONS)
+
+
+def test_a_figure_needs_a_limit_and_fp32_may_have_its_own() -> None:
+    comparison = Comparison(compare_gate, {"probability_max_abs": 0.03}, {"probability_max_abs": 0.001})
+    assert comparison.limit("probability_max_abs", "fp16") == 0.03
+    assert comparison.limit("probability_max_abs", "fp32") == 0.001
+    with pytest.raises(BundleError, match="found the figure 'gate_flips' without a limit"):
+        comparison.limit("gate_flips", "fp16")
+
+
+@given(st.permutations([0.1, 0.5, 0.3]), st.booleans())
+def test_the_worst_of_several_sets_of_frames_counts(values: list[float], missing: bool) -> None:
+    def result(value: float, backend: str = "openvino") -> ParityResult:
+        return ParityResult(
+            graph="gate", precision="fp16", backend=backend, figure="x", value=value, limit=1.0, passed=value <= 1.0
+        )
+
+    numbers = [*values[:1], *([float("nan")] if missing else []), *values[1:]]
+    found = worst([*map(result, numbers), result(0.2, "onnxruntime")])
+    assert [each.backend for each in found] == ["openvino", "onnxruntime"]
+    assert np.isnan(found[0].value) if missing else found[0].value == 0.5
 
 
 def test_no_number_is_no_parity() -> None:
@@ -140,7 +165,7 @@ def test_a_pixel_on_the_fence_may_fall_on_either_side_but_not_far() -> None:
         for each in (near, far)
     ]
     assert [each["dice_loss"] for each in figures] == [0.0, 0.0]
-    assert figures[0]["level_max_abs"] <= LIMITS["level_max_abs"] < figures[1]["level_max_abs"]
+    assert figures[0]["level_max_abs"] <= LIMITS["segmenter"]["level_max_abs"] < figures[1]["level_max_abs"]
     lost = torch.copy()
     lost[..., :1, :] = 0  # torch was sure of these
     found = compare_segmenter({"class_probability": lost}, {"class_probability": torch}, {"pixel_thresholds": (0.5,)})

@@ -162,7 +162,8 @@ def test_the_papers_models_are_built_for_batches_of_1_to_32(tmp_path: Path) -> N
     import torch
 
     from export.half import to_half
-    from export.to_onnx import graph_output, to_onnx
+    from export.tasks.strip_graphs import ENDS
+    from export.to_onnx import output_specs, to_onnx
     from train.models import build, count_parameters
 
     torch.manual_seed(0)
@@ -170,14 +171,15 @@ def test_the_papers_models_are_built_for_batches_of_1_to_32(tmp_path: Path) -> N
     for role, architecture, classes in (("gate", "resnet50", 1), ("segmenter", "unet-efficientnet-b3", 4)):
         network = build(role, architecture, classes=classes).eval()  # type: ignore[arg-type]
         file = f"{role}.fp16.onnx"
-        ir.save(to_half(to_onnx(network, role, (256, 1600))), tmp_path / file)
+        single = to_onnx(network, role, ENDS[role], (256, 1600))
+        ir.save(to_half(single), tmp_path / file)
         graphs[role] = GraphSpec(
             architecture=architecture,
             variant="paper",
             parameters=count_parameters(network),
             files={"fp16": file},
             input=TensorSpec(name="frames", dtype="uint8", shape=("N", 1, 256, 1600)),
-            outputs=(graph_output(role, classes, (256, 1600)),),
+            outputs=output_specs(single, ENDS[role]),
         )
     assert [graph.parameters for graph in graphs.values()] == [23_510_081, 13_159_468]
     # Parity is another test's business: these weights were never trained.

@@ -11,8 +11,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from export.assemble import EMULATED
 from export.cli import app
-from export.strip import EMULATED
 from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
 from runtime.errors import BundleError, ConfigError
 from runtime.heads.strip import settings_of
@@ -87,7 +87,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def exported(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("export")
     arguments = ["export", *map(str, runs), "--out", str(folder / "tiny-strip"), "--ship", "--json"]
-    arguments += ["--golden-frames", "3", "--golden-kept", "2", "--validation-frames", "8", "--recall", "0.9"]
+    arguments += ["--golden-frames", "3", "--golden-kept", "2", "--validation-frames", "8", "--set", "recall=0.9"]
     result = CliRunner().invoke(app, [*arguments, "--cache", str(folder / "cache")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return open_bundle(folder / "tiny-strip"), json.loads(result.stdout)
@@ -128,8 +128,16 @@ def test_golden_frames_are_synthetic_and_few(exported: tuple[Bundle, dict[str, A
 
 
 def test_two_gates_are_no_cascade(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="found runs of gate, gate, expected one of each of gate, segmenter"):
+    with pytest.raises(
+        BundleError, match=r"found runs of gate, gate, expected one of each of gate, segmenter\. Give"
+    ) as said:
         export_command(runs[1], runs[1], "--out", tmp_path / "bundle")
+    assert "one of 'train strip-gate' and one of 'train strip-segmenter'" in str(said.value)
+
+
+def test_a_choice_that_the_task_does_not_have_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="export of strip: --set: unknown key 'recal', did you mean 'recall'"):
+        export_command(*runs, "--out", tmp_path / "bundle", "--set", "recal=0.9")
 
 
 def test_a_size_that_is_none_is_refused(runs: list[Path], tmp_path: Path) -> None:

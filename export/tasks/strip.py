@@ -1,4 +1,4 @@
-"""The frames on which torch and the graphs are compared: synthetic strip, so that they belong to nobody."""
+"""The strip cascade's export: a gate and a segmenter."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera.steel.strip import SyntheticStrip
+from export.tasks.base import ExportTask
+from export.tasks.strip_graphs import ENDS
+from export.tasks.strip_settings import StripChoices, choose_settings
 
 GOLDEN_SEED = 70_001
 """A strip that nothing is trained or tested on."""
-FREE_SIZE_PX = (256, 384)
-"""Size of the golden frames where a graph leaves its own free."""
 _SEARCHED = 60
 
 
-def synthetic_frames(count: int, size_px: tuple[int, int], seed: int = GOLDEN_SEED) -> NDArray[np.uint8]:
+def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     """(count, 1, H, W) uint8 frames, so ordered that a few of them already say much.
 
     A clean one, then those that show most classes of defects not shown before, then as they come.
     """
     height_px, width_px = size_px
-    strip = SyntheticStrip(seed, height_px=height_px, width_px=width_px)
+    strip = SyntheticStrip(GOLDEN_SEED, height_px=height_px, width_px=width_px)
     shown = {
         index: frozenset(each.class_id for each in strip.planted(index, index + 1))
         for index in range(max(_SEARCHED, count))
@@ -31,3 +32,14 @@ def synthetic_frames(count: int, size_px: tuple[int, int], seed: int = GOLDEN_SE
         rest = [index for index in shown if index not in chosen]
         chosen.append(max(rest, key=lambda index: (len(shown[index] - seen), -index)))
     return np.stack([strip.pixels(index)[None] for index in chosen[:count]])
+
+
+TASK = ExportTask(
+    name="strip",
+    graphs=ENDS,
+    choices=StripChoices,
+    settings=choose_settings,
+    golden=golden_frames,
+    golden_size_px=(256, 384),
+    free_size=False,
+)

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from export.tune import ClassTuner, choose_gate_threshold
+from export.tasks.strip_tune import ClassTuner, choose_gate_threshold
 from runtime.errors import BundleError
 
 PROBABILITIES = arrays.arrays(np.float32, 30, elements=st.floats(0, 1, width=32))

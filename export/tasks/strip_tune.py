@@ -45,7 +45,7 @@ def choose_gate_threshold(probability: NDArray[np.floating], defective: NDArray[
     if not defective.any() or defective.all():
         raise BundleError(
             f"export: found {int(defective.sum())} defective frames among {len(defective)}, expected some defective "
-            "and some clean. Give the run more validation data, or set the threshold with --gate-threshold."
+            "and some clean. Give the run more validation data, or set the threshold with --set gate_threshold=...."
         )
     hits = np.sort(probability[defective])
     lost = int(np.floor(len(hits) * (1.0 - min_recall) + 1e-9))
@@ -117,7 +117,7 @@ class ClassTuner:
             BundleError: No frame was counted.
         """
         if not self._frames:
-            raise BundleError("export: found no validation frames to tune on, expected some. Use --no-tune.")
+            raise BundleError("export: found no validation frames to tune on, expected some. Use --set tune=false.")
         choices: list[ClassChoice] = []
         for sizes, total in zip(self._sizes_px, self._dice, strict=True):
             place, size = np.unravel_index(int(total.argmax()), total.shape)

@@ -1,0 +1,96 @@
+"""The graphs of the strip cascade: how each ends, and what parity asks of it.
+
+A gate must not change its mind on any frame; a segmenter's masks must stay the same but for a few pixels at their
+borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.parity import Comparison, Figures, largest
+from export.tasks.base import GraphEnd, Output, levels
+from runtime.heads.strip import GATE, SEGMENTER
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        GATE: MappingProxyType({"gate_flips": 0.0, "probability_max_abs": 0.03}),
+        SEGMENTER: MappingProxyType({"dice_loss": 0.002, "level_mean_abs": 0.25, "level_max_abs": 64.0}),
+    }
+)
+"""The largest value of each figure that a bundle may have, by role.
+
+- `gate_flips`: frames on the other side of the gate's threshold.
+- `probability_max_abs`: of the gate's probability. bfloat16, which OpenVINO chooses on CPUs that have it, moves it by
+  some thousandths.
+- `dice_loss`: 1 - Dice of the thresholded masks, all classes and frames pooled; pixels on the fence are left out.
+- `level_mean_abs`, `level_max_abs`: of the class probability in levels of 1/255, over all pixels and at the worst one.
+"""
+
+ON_THE_FENCE = 0.05
+"""How near to its threshold torch's own probability of a pixel leaves it open on which side it belongs.
+
+A model of few trainings has most of its pixels there, and a difference of one level of 255 would cost it its Dice; what
+may happen to these pixels is bounded by the level figures.
+"""
+
+
+def finish_gate(output: Any) -> tuple[Tensor, ...]:
+    """`defect_probability` (N,) float32, 0..1."""
+    return (output.logit.float().sigmoid(),)
+
+
+def finish_segmenter(output: Any) -> tuple[Tensor, ...]:
+    """`class_probability` (N, C, H, W) uint8, 255 = 1.0."""
+    return (levels(output.logits),)
+
+
+def compare_gate(
+    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
+) -> Figures:
+    """Flips at `gate_threshold` and the largest difference; both outputs `defect_probability` (n,) float32."""
+    ours, theirs = found["defect_probability"], torch["defect_probability"]
+    threshold = float(settings["gate_threshold"])
+    return {
+        "gate_flips": float(np.count_nonzero((ours >= threshold) != (theirs >= threshold))),
+        "probability_max_abs": largest(np.abs(ours.astype(np.float64) - theirs)),
+    }
+
+
+def compare_segmenter(
+    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
+) -> Figures:
+    """Lost Dice at `pixel_thresholds` and level differences; both `class_probability` (n, C, H, W) uint8."""
+    ours, theirs = found["class_probability"], torch["class_probability"]
+    thresholds = np.asarray(settings["pixel_thresholds"], np.float32).reshape(1, -1, 1, 1)
+    clear = np.abs(theirs / np.float32(255.0) - thresholds) >= ON_THE_FENCE
+    mask, truth = (ours >= thresholds * 255.0) & clear, (theirs >= thresholds * 255.0) & clear
+    both, either = np.count_nonzero(mask & truth), np.count_nonzero(mask) + np.count_nonzero(truth)
+    difference = np.abs(ours.astype(np.int16) - theirs)
+    return {
+        "dice_loss": 1.0 - 2.0 * both / either if either else 0.0,
+        "level_mean_abs": float(difference.mean()),
+        "level_max_abs": float(difference.max()),
+    }
+
+
+_GATE = GraphEnd(
+    outputs=(Output("defect_probability", "float32", ("N",)),),
+    finish=finish_gate,
+    comparison=Comparison(compare_gate, LIMITS[GATE]),
+)
+_SEGMENTER = GraphEnd(
+    outputs=(Output("class_probability", "uint8", ("N", "C", "H", "W")),),
+    finish=finish_segmenter,
+    comparison=Comparison(compare_segmenter, LIMITS[SEGMENTER]),
+)
+ENDS: Mapping[str, GraphEnd] = MappingProxyType({GATE: _GATE, SEGMENTER: _SEGMENTER})
+"""By role."""
