@@ -64,20 +64,21 @@ class Section:
 
 def periodic_noise(rng: np.random.Generator, shape: tuple[int, int], bump_px: float) -> Floats:
     """A smooth periodic field (H, W) float32 of about unit deviation, with bumps `bump_px` wide."""
-    knots = rng.standard_normal([max(2, round(side / bump_px)) for side in shape], dtype=np.float32)
+    field: Floats = rng.standard_normal([max(2, round(side / bump_px)) for side in shape], dtype=np.float32)
     for axis, side in enumerate(shape):
-        count = knots.shape[axis]
+        count = field.shape[axis]
         place = np.arange(side, dtype=np.float32) * np.float32(count / side)
         first = place.astype(np.int64)
         # A uniform cubic B-spline: smooth, local, and never beyond its knots.
         t = place - first
         weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         column = (slice(None), None) if axis == 0 else (None, slice(None))
-        knots = sum(
-            (weight[column] / 6) * knots.take((first + tap - 1) % count, axis=axis)
+        taps = [
+            (weight[column] / 6) * field.take((first + tap - 1) % count, axis=axis)
             for tap, weight in enumerate(weights)
-        )
-    return np.asarray(knots * np.float32(1.0 / 0.48), np.float32)  # a B-spline takes half the knots' deviation away
+        ]
+        field = taps[0] + taps[1] + taps[2] + taps[3]
+    return np.asarray(field * np.float32(1.0 / 0.48), np.float32)  # a B-spline takes half the knots' deviation away
 
 
 def cut_section(
@@ -199,7 +200,7 @@ class _Sites:
     """Sites in a periodic plane, to be asked for the nearest of them."""
 
     def __init__(self, sites: Floats, box: tuple[int, int]) -> None:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         # Copies beyond the edges are quicker than the tree's own periods: most places are far from an edge.
         reach = 3.0 * float(np.abs(sites[:, 2]).max()) / _SLAB
@@ -213,7 +214,7 @@ class _Sites:
                 np.concatenate((sites, sites[before] - shift, sites[behind] + shift)),
                 np.concatenate((own, own[before], own[behind])),
             )
-        self._tree = cKDTree(sites)
+        self._tree = KDTree(sites)
         self._own = own
 
     def nearest(self, rows: Floats, cols: Floats) -> NDArray[np.int64]:

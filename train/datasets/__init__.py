@@ -18,8 +18,8 @@ from train.datasets.phase_maps import PhaseMapSettings, UhcsSettings, open_phase
 from train.datasets.severstal import SeverstalSettings, open_severstal
 from train.datasets.synthetic import SyntheticSettings, open_synthetic
 from train.datasets.synthetic_fracture import SyntheticFractureSettings, open_synthetic_fracture
-from train.datasets.synthetic_phase import SyntheticPhaseSettings, open_synthetic_phase
 from train.datasets.synthetic_grain import SyntheticGrainSettings, open_synthetic_grain
+from train.datasets.synthetic_phase import SyntheticPhaseSettings, open_synthetic_phase
 
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetKind", "Sample", "Split"]
 

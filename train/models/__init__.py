@@ -20,6 +20,7 @@ from train.encoder_weights import EncoderWeights
 from train.models import crack, fracture, grain, phase
 from train.models.blueprint import Blueprint, Blueprints, Variant
 from train.models.fracture_compact import COMPACT_FRACTURE
+from train.models.grain_compact import COMPACT_GRAIN
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
 from train.models.outputs import CrackOutput, FractureOutput, GateOutput, GrainOutput, PhaseOutput, SegmenterOutput
 from train.models.strip import GATES, SEGMENTERS
@@ -59,7 +60,7 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
         "fracture": MappingProxyType({**fracture.BLUEPRINTS, **COMPACT_FRACTURE}),
         "crack": MappingProxyType({**crack.BLUEPRINTS}),
         "phase": MappingProxyType({**phase.BLUEPRINTS}),
-        "grain": MappingProxyType({**grain.BLUEPRINTS}),
+        "grain": MappingProxyType({**grain.BLUEPRINTS, **COMPACT_GRAIN}),
     }
 )
 """Every network by job and architecture; the first of a variant is its default."""

@@ -11,12 +11,14 @@ from train.datasets import DATASETS, Dataset
 from train.recipe import Recipe, check, near
 from train.tasks.base import Task
 from train.tasks.fracture import FractureTask
+from train.tasks.grain import GrainTask
 from train.tasks.strip_gate import StripGate
 from train.tasks.strip_segmenter import StripSegmenter
 
 TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
     {
         "fracture": FractureTask,
+        "grain": GrainTask,
         "strip-gate": StripGate,
         "strip-segmenter": StripSegmenter,
     }
