@@ -23,6 +23,7 @@ from train.models.fracture_compact import COMPACT_FRACTURE
 from train.models.grain_compact import COMPACT_GRAIN
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
 from train.models.outputs import CrackOutput, FractureOutput, GateOutput, GrainOutput, PhaseOutput, SegmenterOutput
+from train.models.phase_compact import COMPACT_PHASE
 from train.models.strip import GATES, SEGMENTERS
 from train.models.weights import count_parameters, fine_tune_from, load_weights
 
@@ -59,7 +60,7 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
         "segmenter": SEGMENTERS,
         "fracture": MappingProxyType({**fracture.BLUEPRINTS, **COMPACT_FRACTURE}),
         "crack": MappingProxyType({**crack.BLUEPRINTS}),
-        "phase": MappingProxyType({**phase.BLUEPRINTS}),
+        "phase": MappingProxyType({**phase.BLUEPRINTS, **COMPACT_PHASE}),
         "grain": MappingProxyType({**grain.BLUEPRINTS, **COMPACT_GRAIN}),
     }
 )

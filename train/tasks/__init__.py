@@ -12,6 +12,7 @@ from train.recipe import Recipe, check, near
 from train.tasks.base import Task
 from train.tasks.fracture import FractureTask
 from train.tasks.grain import GrainTask
+from train.tasks.phase import PhaseTask
 from train.tasks.strip_gate import StripGate
 from train.tasks.strip_segmenter import StripSegmenter
 
@@ -19,6 +20,7 @@ TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
     {
         "fracture": FractureTask,
         "grain": GrainTask,
+        "phase": PhaseTask,
         "strip-gate": StripGate,
         "strip-segmenter": StripSegmenter,
     }
