@@ -27,7 +27,13 @@ class FractureResult(Wire):
     rated_brittle_ratio: float | None = Field(ge=0, le=1, description="of the rated region")
     shear_percent: float | None = Field(ge=0, le=100, description="100 (1 - rated_brittle_ratio)")
     uncertainty_percent: float = Field(ge=0, le=100, description="half of the 95 % interval of shear, in points")
-    activation: Raster = Field(description="class activation map, 255 = wholly brittle")
+    min_shear_percent: float = Field(ge=0, le=100, description="shear from which the rules accept a specimen")
+    decided_by: Literal["figure", "lower_bound"] = Field(
+        description="what must reach it: the shear itself, or the lower end of its interval"
+    )
+    activation: Raster = Field(
+        description="class activation map, 255 = wholly brittle; its cells spread evenly over the picture"
+    )
     reason: str = Field(default="", description="why the specimen is not rated; empty where it is")
 
     @property

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TASKS: Mapping[str, str] = MappingProxyType(
     {
+        "fracture": "export.tasks.fracture",
         "strip-gate": "export.tasks.strip",
         "strip-segmenter": "export.tasks.strip",
     }

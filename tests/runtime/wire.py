@@ -106,6 +106,8 @@ def scored(sequence: int, frame_index: int | None = None, run: str = "coil-7", *
             rated_brittle_ratio=0.06,
             shear_percent=94.0,
             uncertainty_percent=2.5,
+            min_shear_percent=85.0,
+            decided_by="figure",
             activation=Raster.of(np.arange(12, dtype=np.uint8).reshape(3, 4)),
         ),
         latency_ms={"read": 4.0, "model": 31.0, "total": 36.2},
