@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from train.recipe import Decay, OneCycle, Optimiser, Plateau
+from train.recipe import Decay, OneCycle, Optimiser, Plateau, Steps
 
 
 class Schedule(Protocol):
@@ -82,11 +82,15 @@ class OneCycleSchedule:
         self._inner.load_state_dict(state)
 
 
-class DecaySchedule:
-    """A fixed share less after every so many batches (VR-net: 4 % every 10,000)."""
+class StairSchedule:
+    """Down a stair whose steps are counted in batches.
 
-    def __init__(self, optimiser: Optimizer, settings: Decay) -> None:
-        self._inner = StepLR(optimiser, step_size=settings.every_steps, gamma=settings.factor)
+    Args:
+        inner: Torch's schedule, which says how wide and how high they are.
+    """
+
+    def __init__(self, inner: LRScheduler) -> None:
+        self._inner = inner
 
     def after_step(self) -> None:
         """One batch along the stairs."""
@@ -118,7 +122,7 @@ def make_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
 
 
 def make_schedule(
-    optimiser: Optimizer, settings: Plateau | OneCycle | Decay, learning_rate: float, steps: int
+    optimiser: Optimizer, settings: Plateau | OneCycle | Decay | Steps, learning_rate: float, steps: int
 ) -> Schedule:
     """The recipe's schedule.
 
@@ -131,5 +135,8 @@ def make_schedule(
     if isinstance(settings, Plateau):
         return PlateauSchedule(optimiser, settings)
     if isinstance(settings, Decay):
-        return DecaySchedule(optimiser, settings)
+        return StairSchedule(StepLR(optimiser, step_size=settings.every_steps, gamma=settings.factor))
+    if isinstance(settings, Steps):
+        milestones = [round(ratio * steps) for ratio in settings.at_ratios]
+        return StairSchedule(MultiStepLR(optimiser, milestones, gamma=settings.factor))
     return OneCycleSchedule(optimiser, settings, learning_rate, steps)

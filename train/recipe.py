@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -65,6 +65,22 @@ class Decay(Strict):
     every_steps: int = Field(default=10_000, ge=1)
 
 
+class Steps(Strict):
+    """The learning rate is multiplied by `factor` after each of some shares of all batches."""
+
+    kind: Literal["steps"] = "steps"
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    at_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.5, 0.75), min_length=1, description="of all batches of the training, rising"
+    )
+
+    @model_validator(mode="after")
+    def _ratios_rise(self) -> Steps:
+        if list(self.at_ratios) != sorted(set(self.at_ratios)):
+            raise ValueError(f"at_ratios must rise, found {self.at_ratios}")
+        return self
+
+
 class Augmentation(Strict):
     """How far a crop is changed; 0 leaves out."""
 
@@ -108,7 +124,7 @@ class Recipe(Strict):
     model: ModelChoice
     data: dict[str, Any]
     optimiser: Optimiser = Optimiser()
-    schedule: Plateau | OneCycle | Decay = Field(default=Plateau(), discriminator="kind")
+    schedule: Plateau | OneCycle | Decay | Steps = Field(default=Plateau(), discriminator="kind")
     augmentation: Augmentation = Augmentation()
     settings: dict[str, Any] = Field(default_factory=dict)
     phases: tuple[Phase, ...] = Field(min_length=1)

@@ -17,6 +17,7 @@ from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_t
 from train.datasets.phase_maps import PhaseMapSettings, UhcsSettings, open_phase_maps, open_uhcs
 from train.datasets.severstal import SeverstalSettings, open_severstal
 from train.datasets.synthetic import SyntheticSettings, open_synthetic
+from train.datasets.synthetic_crack import SyntheticCrackSettings, open_synthetic_crack
 from train.datasets.synthetic_fracture import SyntheticFractureSettings, open_synthetic_fracture
 from train.datasets.synthetic_grain import SyntheticGrainSettings, open_synthetic_grain
 from train.datasets.synthetic_phase import SyntheticPhaseSettings, open_synthetic_phase
@@ -47,6 +48,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
         "phase": DatasetKind(PhaseMapSettings, open_phase_maps),
         "uhcs": DatasetKind(UhcsSettings, open_uhcs),
         "synthetic-grain": DatasetKind(SyntheticGrainSettings, open_synthetic_grain),
+        "synthetic-crack": DatasetKind(SyntheticCrackSettings, open_synthetic_crack),
         "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
     }
 )

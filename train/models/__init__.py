@@ -19,6 +19,7 @@ from runtime.errors import ConfigError
 from train.encoder_weights import EncoderWeights
 from train.models import crack, fracture, grain, phase
 from train.models.blueprint import Blueprint, Blueprints, Variant
+from train.models.crack_compact import COMPACT_CRACK
 from train.models.fracture_compact import COMPACT_FRACTURE
 from train.models.grain_compact import COMPACT_GRAIN
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
@@ -59,7 +60,7 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
         "gate": GATES,
         "segmenter": SEGMENTERS,
         "fracture": MappingProxyType({**fracture.BLUEPRINTS, **COMPACT_FRACTURE}),
-        "crack": MappingProxyType({**crack.BLUEPRINTS}),
+        "crack": MappingProxyType({**crack.BLUEPRINTS, **COMPACT_CRACK}),
         "phase": MappingProxyType({**phase.BLUEPRINTS, **COMPACT_PHASE}),
         "grain": MappingProxyType({**grain.BLUEPRINTS, **COMPACT_GRAIN}),
     }

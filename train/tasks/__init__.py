@@ -10,6 +10,7 @@ from runtime.errors import ConfigError
 from train.datasets import DATASETS, Dataset
 from train.recipe import Recipe, check, near
 from train.tasks.base import Task
+from train.tasks.crack import CrackTask
 from train.tasks.fracture import FractureTask
 from train.tasks.grain import GrainTask
 from train.tasks.phase import PhaseTask
@@ -18,6 +19,7 @@ from train.tasks.strip_segmenter import StripSegmenter
 
 TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
     {
+        "crack": CrackTask,
         "fracture": FractureTask,
         "grain": GrainTask,
         "phase": PhaseTask,
