@@ -190,6 +190,7 @@ def write_graphs(
         variant=trained.variant,
         parameters=trained.parameters,
         files={precision: path.name for precision, path in files.items()},
+        arithmetic=end.arithmetic,
         input=TensorSpec(name="frames", dtype="uint8", shape=("N", 1, *(size_px or ("H", "W")))),
         outputs=output_specs(single, end),
     )

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from camera.config import CameraSettings, GrabberSettings, RingSettings
 from runtime.errors import ConfigError
 from runtime.facts import Facts
+from runtime.spec import Arithmetic
+from runtime.triggered.settings import TriggerSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +53,7 @@ class WireSettings(Settings):
 
 
 class StationConfig(Settings):
-    """One camera, one bundle, one loop, in a process of its own.
+    """One camera or trigger, one bundle, one loop, in a process of its own.
 
     Paths are relative to the configuration file.
     """
@@ -61,6 +63,11 @@ class StationConfig(Settings):
     bundle: Path
     backend: str = "openvino"
     precision: Literal["fp32", "fp16"] | None = Field(default=None, description="unset: fp16 where the bundle has it")
+    arithmetic: Arithmetic | None = Field(
+        default=None,
+        description="in what a CPU computes a half file: fp32, or the backend's choice, bfloat16 where the CPU "
+        "has it; unset: what the bundle says",
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
     batch: int = Field(default=8, ge=1, le=256, description="most frames in a batch")
     deadline_ms: float = Field(
@@ -73,11 +80,30 @@ class StationConfig(Settings):
         default=10.0, ge=0, description="how long a journal that refuses is tried again before the station gives up"
     )
     journal_keep_days: float | None = Field(default=None, gt=0, description="older messages go; unset: keeps all")
-    camera: CameraSettings
-    ring: RingSettings = RingSettings()
-    grabber: GrabberSettings = GrabberSettings()
+    camera: CameraSettings | None = Field(default=None, description="frames as they come; this or trigger")
+    trigger: TriggerSettings | None = Field(default=None, description="single pictures when they come; this or camera")
+    ring: RingSettings = Field(default=RingSettings(), description="between the camera and the inspection")
+    grabber: GrabberSettings = Field(default=GrabberSettings(), description="the camera's process")
     wire: WireSettings = WireSettings()
     rules: dict[str, Any] = Field(default_factory=dict, description="the task's rules for a verdict; see its head")
+
+    @model_validator(mode="after")
+    def _a_camera_or_a_trigger(self) -> StationConfig:
+        given = [name for name in ("camera", "trigger") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"found {' and '.join(given) or 'neither camera nor trigger'}, expected exactly one of them"
+            )
+        unused = self.model_fields_set & {"ring", "grabber", "batch", "deadline_ms"}
+        if self.trigger is not None and unused:
+            raise ValueError(f"{', '.join(sorted(unused))} is for cameras, and this station has a trigger")
+        return self
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the station binds."""
+        request = () if self.trigger is None else (self.trigger.request.endpoint,)
+        return self.wire.publish, self.wire.replay, *request
 
 
 class LineConfig(Settings):
@@ -92,7 +118,7 @@ class LineConfig(Settings):
         for what, values in (
             ("name", [station.name for station in stations]),
             ("journal", [str(station.journal) for station in stations]),
-            ("endpoint", [point for s in stations for point in (s.wire.publish, s.wire.replay)]),
+            ("endpoint", [point for s in stations for point in s.endpoints]),
         ):
             twice = {value for value in values if values.count(value) > 1 and not value.endswith(":*")}
             if twice:
@@ -141,7 +167,18 @@ def _anchor(station: StationConfig, folder: Path) -> StationConfig:
             "bundle": folder / station.bundle,
             "journal": folder / station.journal,
             "camera": camera,
+            "trigger": None if station.trigger is None else _anchor_trigger(station.trigger, folder),
             "wire": wire,
+        }
+    )
+
+
+def _anchor_trigger(trigger: TriggerSettings, folder: Path) -> TriggerSettings:
+    hot = trigger.hot_folder
+    return trigger.model_copy(
+        update={
+            "hot_folder": None if hot is None else hot.model_copy(update={"path": folder / hot.path}),
+            "album": None if trigger.album is None else folder / trigger.album,
         }
     )
 

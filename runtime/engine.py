@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from runtime.spec import GraphSpec
+    from runtime.spec import Arithmetic, GraphSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class EngineSettings:
         height_px: Rows of the frames, where the graph leaves them open.
         width_px: Columns of the frames, where the graph leaves them open.
         threads: CPU threads an engine may use; None leaves it to the backend.
+        arithmetic: In what a CPU computes a half file; None takes what the graph's contract says. An FP32 file is
+            always computed in FP32.
     """
 
     max_batch: int
@@ -33,6 +35,7 @@ class EngineSettings:
     height_px: int | None = None
     width_px: int | None = None
     threads: int | None = None
+    arithmetic: Arithmetic | None = None
 
 
 @dataclass(frozen=True, slots=True)

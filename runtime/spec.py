@@ -17,6 +17,10 @@ SPEC_FILE = "spec.json"
 SCHEMA = "ferrosight.bundle/1"
 
 Precision = Literal["fp32", "fp16"]
+"""In which type a file holds its weights and states its arithmetic."""
+Arithmetic = Literal["backend", "fp32"]
+"""In what a CPU computes a half file: `backend` leaves it to the library, which takes bfloat16 where the CPU has it, up
+to twice as fast; `fp32` has it widened. bfloat16 has three digits: enough for a mask, too few for some measures."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")]
 
@@ -45,6 +49,7 @@ class GraphSpec(Strict):
     variant: Literal["paper", "compact"]
     parameters: int = Field(ge=1, description="trainable parameters")
     files: dict[Precision, FileName] = Field(description="ONNX file of each precision", min_length=1)
+    arithmetic: Arithmetic = Field(default="backend", description="in what a CPU computes the half file")
     input: TensorSpec
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
 

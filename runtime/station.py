@@ -107,7 +107,7 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         answerer = head.answerer(bundle.spec, config.rules, model, config.facts)
         height_px, width_px = frame_size(bundle, config.camera)
         # Engines first: they take seconds to load, and a camera that runs meanwhile would lose frames.
-        engines = EngineSettings(config.batch, IN_FLIGHT, height_px, width_px, config.threads)
+        engines = EngineSettings(config.batch, IN_FLIGHT, height_px, width_px, config.threads, config.arithmetic)
         pipeline = parts.enter_context(head.open_pipeline(bundle, config.backend, engines, config.precision))
         grabber = parts.enter_context(Grabber(config.camera, ring=config.ring, watch=config.grabber))
         _check_size(config, (grabber.height_px, grabber.width_px), (height_px, width_px))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from export.parity import Comparison
-from runtime.spec import Strict
+from runtime.spec import Arithmetic, Strict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,11 +86,14 @@ class GraphEnd:
         finish: From the network's named tuple to one tensor an output, in the same order; plain tensor operations that
             the exporter can trace, in FP32 (`.float()` first).
         comparison: What is compared, and how far it may differ.
+        arithmetic: In what a CPU computes the half file. bfloat16, which a backend may choose, has three digits: enough
+            for a mask, too few for a ratio held to a fifth of a point, or for a grain size: these ask for `fp32`.
     """
 
     outputs: tuple[Output, ...]
     finish: Callable[[Any], tuple[Tensor, ...]]
     comparison: Comparison
+    arithmetic: Arithmetic = "backend"
 
 
 class GoldenFrames(Protocol):

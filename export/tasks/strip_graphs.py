@@ -26,7 +26,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         SEGMENTER: MappingProxyType({"dice_loss": 0.002, "level_mean_abs": 0.25, "level_max_abs": 64.0}),
     }
 )
-"""The largest value of each figure that a bundle may have, by role.
+"""The largest value of each figure that a bundle may have, by role; `FP32_LIMITS` holds the FP32 file to less.
 
 - `gate_flips`: frames on the other side of the gate's threshold.
 - `probability_max_abs`: of the gate's probability. bfloat16, which OpenVINO chooses on CPUs that have it, moves it by
@@ -34,6 +34,13 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 - `dice_loss`: 1 - Dice of the thresholded masks, all classes and frames pooled; pixels on the fence are left out.
 - `level_mean_abs`, `level_max_abs`: of the class probability in levels of 1/255, over all pixels and at the worst one.
 """
+
+FP32_LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        GATE: MappingProxyType({"probability_max_abs": 0.001}),
+        SEGMENTER: MappingProxyType({"dice_loss": 0.0002, "level_mean_abs": 0.01, "level_max_abs": 4.0}),
+    }
+)
 
 ON_THE_FENCE = 0.05
 """How near to its threshold torch's own probability of a pixel leaves it open on which side it belongs.
@@ -85,12 +92,12 @@ def compare_segmenter(
 _GATE = GraphEnd(
     outputs=(Output("defect_probability", "float32", ("N",)),),
     finish=finish_gate,
-    comparison=Comparison(compare_gate, LIMITS[GATE]),
+    comparison=Comparison(compare_gate, LIMITS[GATE], FP32_LIMITS[GATE]),
 )
 _SEGMENTER = GraphEnd(
     outputs=(Output("class_probability", "uint8", ("N", "C", "H", "W")),),
     finish=finish_segmenter,
-    comparison=Comparison(compare_segmenter, LIMITS[SEGMENTER]),
+    comparison=Comparison(compare_segmenter, LIMITS[SEGMENTER], FP32_LIMITS[SEGMENTER]),
 )
 ENDS: Mapping[str, GraphEnd] = MappingProxyType({GATE: _GATE, SEGMENTER: _SEGMENTER})
 """By role."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
     """Open a graph on OpenVINO; see `runtime.engine.OpenEngine`.
 
-    OpenVINO chooses its own arithmetic (bfloat16 where the CPU has it): parity is measured with that choice.
+    By itself OpenVINO computes in bfloat16 where the CPU has it, whatever type the file states. An FP32 file is held to
+    FP32; for a half file `arithmetic` decides.
     """
     owner = f"engine openvino ({model.name})"
     size = frame_size(owner, graph, settings)
@@ -39,7 +40,7 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
         )
         # A batch with bounds lets OpenVINO size its memory once.
         network.reshape(ov.PartialShape([ov.Dimension(1, settings.max_batch), 1, *size]))
-        compile_network = partial(ov.Core().compile_model, network, "CPU", _properties(settings))
+        compile_network = partial(ov.Core().compile_model, network, "CPU", properties(graph, precision, settings))
         compiled = compile_network()
         first = compiled(np.zeros((1, 1, *size), dtype=np.uint8))
     except EngineError:
@@ -64,10 +65,13 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
     )
 
 
-def _properties(settings: EngineSettings) -> dict[str, Any]:
+def properties(graph: GraphSpec, precision: str, settings: EngineSettings) -> dict[str, Any]:
+    """How a file is compiled for the CPU."""
     # One stream over all threads gives as many frames a second as several streams of fewer threads on few
     # cores, at half the latency of a batch. Slots still overlap: the next batch waits inside OpenVINO.
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if "fp32" in (precision, settings.arithmetic or graph.arithmetic):
+        properties["INFERENCE_PRECISION_HINT"] = "f32"
     if settings.threads is not None:
         properties["INFERENCE_NUM_THREADS"] = settings.threads
     return properties

@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.spec import GraphSpec, Precision, TensorSpec
 
 HEIGHT, WIDTH = 6, 8
+BLUR = (np.arange(1, 10) / 45.0 / 255.0).astype(np.float32).reshape(1, 1, 3, 3)
+"""The weights of `write_blur`."""
 
 
 def write_pair(path: Path, *, dynamic_size: bool = False) -> GraphSpec:
@@ -66,6 +68,19 @@ def write_shrinking(path: Path) -> GraphSpec:
     constants = {"channel": np.array([1], np.int64)}
     outputs = (TensorSpec(name="activation", dtype="float32", shape=("N", "h", "w")),)
     return _write(path, nodes, constants, (HEIGHT, WIDTH), outputs, "fp32")
+
+
+def write_blur(path: Path, precision: Precision) -> GraphSpec:
+    """`activation` (N, 1, h, w) float32: a weighted mean of 3x3 pixels, 0..1, by a convolution."""
+    kind = np.float16 if precision == "fp16" else np.float32
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["grey"], to=dtype),
+        helper.make_node("Conv", ["grey", "weights"], ["blurred"]),
+        helper.make_node("Cast", ["blurred"], ["activation"], to=TensorProto.FLOAT),
+    ]
+    outputs = (TensorSpec(name="activation", dtype="float32", shape=("N", 1, "h", "w")),)
+    return _write(path, nodes, {"weights": BLUR.astype(kind)}, (HEIGHT, WIDTH), outputs, precision)
 
 
 def some_frames(count: int, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:

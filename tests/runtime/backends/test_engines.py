@@ -11,11 +11,13 @@ import pytest
 from runtime.backends import BACKENDS, open_engine
 from runtime.engine import Engine, EngineSettings, Ticket
 from runtime.errors import EngineError
-from runtime.spec import GraphSpec
+from runtime.spec import Arithmetic, GraphSpec, Precision
 from tests.runtime.backends.graphs import (
+    BLUR,
     HEIGHT,
     WIDTH,
     some_frames,
+    write_blur,
     write_brittle,
     write_pair,
     write_shrinking,
@@ -295,3 +297,35 @@ def test_a_file_that_is_no_graph_is_refused(backend: str, tmp_path: Path) -> Non
     (tmp_path / "pair.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError, match=rf"engine {backend} \(pair.onnx\): found a file that"):
         open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "arithmetic", "tolerance"), [("fp32", None, 1e-6), ("fp32", "backend", 1e-6), ("fp16", "fp32", 1e-3)]
+)
+def test_what_asks_for_fp32_is_not_computed_in_bfloat16(
+    backend: str, tmp_path: Path, precision: Precision, arithmetic: Arithmetic | None, tolerance: float
+) -> None:
+    """bfloat16, which a backend may choose where the CPU has it, would be off by 0.001 and more."""
+    graph = write_blur(tmp_path / "blur.onnx", precision)
+    frames = some_frames(4)
+    settings = EngineSettings(max_batch=4, arithmetic=arithmetic)
+    with open_engine(backend, tmp_path / "blur.onnx", graph, settings) as opened:
+        found = run(opened, frames)["activation"]
+    windows = np.lib.stride_tricks.sliding_window_view(frames[:, 0].astype(np.float64), (3, 3), axis=(1, 2))
+    assert found[:, 0] == pytest.approx((windows * BLUR[0, 0]).sum((-1, -2)), rel=tolerance)
+
+
+def test_a_graph_may_ask_for_fp32_itself_and_the_settings_have_the_last_word(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("runtime.backends.openvino")
+    graph = write_blur(tmp_path / "blur.onnx", "fp16")
+    exact = graph.model_copy(update={"arithmetic": "fp32"})
+    hints = {
+        (each.arithmetic, asked): openvino.properties(each, "fp16", EngineSettings(1, arithmetic=asked)).get(
+            "INFERENCE_PRECISION_HINT"
+        )
+        for each in (graph, exact)
+        for asked in (None, "backend", "fp32")
+    }
+    assert {key for key, hint in hints.items() if hint == "f32"} == {
+        ("backend", "fp32"), ("fp32", None), ("fp32", "fp32")
+    }  # fmt: skip
