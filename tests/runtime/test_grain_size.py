@@ -1,0 +1,158 @@
+"""ASTM E112 on masks whose answer is known: grids, hexagons, synthetic austenite and published measurements."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from camera.steel.austenite import MM_PER_PX, make_micrograph
+from runtime.grain_size import (
+    GrainSizeError,
+    TestLine,
+    chords_px,
+    circles,
+    grain_number_of_density,
+    grain_number_of_intercept,
+    intercept,
+    intersections,
+    line_grid,
+    measure_all,
+    planimetric,
+    straight_lines,
+)
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+NIST, TBM = DATA / "nist_gsat_grain", DATA / "tbm_grain_boundary"
+
+
+def grid(pitch_px: int, cells: int) -> np.ndarray:
+    """Square grains of pitch x pitch px, drawn so that the picture is a whole number of periods."""
+    boundary = np.zeros((pitch_px * cells, pitch_px * cells), bool)
+    boundary[pitch_px // 2 :: pitch_px] = True
+    boundary[:, pitch_px // 2 :: pitch_px] = True
+    return boundary
+
+
+def hexagons(size_px: int, columns: int, rows: int) -> np.ndarray:
+    """Regular hexagons by their centres: a pixel is a boundary where the next one has another nearest centre."""
+    from scipy.spatial import KDTree
+
+    step = size_px * math.sqrt(3.0) / 2.0
+    shape = (round(rows * step), columns * size_px)
+    centres = np.array(
+        [
+            (row * step, (column + 0.5 * (row % 2)) * size_px)
+            for row in range(-1, rows + 2)
+            for column in range(-1, columns + 2)
+        ]
+    )
+    places = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    labels = KDTree(centres).query(places)[1].reshape(shape)
+    boundary = np.zeros(shape, bool)
+    boundary[:-1] |= labels[:-1] != labels[1:]
+    boundary[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    return boundary
+
+
+@pytest.mark.parametrize(("grain_number", "per_mm2"), [(1.0, 15.50), (5.0, 248.0), (10.0, 7936.0)])
+def test_the_formula_gives_the_standards_own_table(grain_number: float, per_mm2: float):
+    assert grain_number_of_density(per_mm2) == pytest.approx(grain_number, abs=0.01)
+
+
+@pytest.mark.parametrize(("grain_number", "intercept_um"), [(1.0, 226.3), (5.0, 56.6), (10.0, 10.0)])
+def test_the_intercept_formula_gives_the_standards_own_table(grain_number: float, intercept_um: float):
+    assert grain_number_of_intercept(intercept_um / 1000) == pytest.approx(grain_number, abs=0.01)
+
+
+@settings(max_examples=20, deadline=None)
+@given(pitch=st.integers(12, 40).map(lambda each: 2 * (each // 2)), cells=st.integers(5, 12))
+def test_square_grains_are_counted_exactly(pitch: int, cells: int):
+    boundary = grid(pitch, cells)
+    found = planimetric(boundary, 0.001)
+    assert found.counted == cells**2
+    assert found.grain_number == pytest.approx(grain_number_of_density(1e6 / pitch**2), abs=1e-6)
+
+
+def test_square_grains_have_their_pitch_as_intercept():
+    boundary = grid(20, 12)
+    across = [line for line in line_grid(boundary.shape) if len(set(line.rows)) == 1 and not boundary[line.rows[0], 3]]
+    found = intercept(boundary, 0.001, across)
+    assert found.mean_intercept_mm == pytest.approx(0.020 * 239 / 240)  # a line runs from pixel centre to pixel centre
+    assert chords_px(boundary, across[0]) == pytest.approx(np.full(11, 20.0))
+    assert found.interval == pytest.approx(0.0, abs=1e-9)  # every line says the same
+
+
+def test_hexagons_are_counted_and_their_mean_intercept_is_that_of_geometry():
+    boundary = hexagons(40, 16, 18)
+    per_mm2 = 1e6 / (40 * 40 * math.sqrt(3.0) / 2.0)
+    assert planimetric(boundary, 0.001).grain_number == pytest.approx(grain_number_of_density(per_mm2), abs=0.05)
+    # Mean chord of any convex grain: pi times its area over its perimeter.
+    side = 40 / math.sqrt(3.0)
+    chord_mm = math.pi * (40 * 40 * math.sqrt(3.0) / 2.0) / (6 * side) / 1000
+    found = intercept(boundary, 0.001, line_grid(boundary.shape, 7))  # a spacing that does not beat with the hexagons
+    assert found.mean_intercept_mm == pytest.approx(chord_mm, rel=0.03)
+
+
+@pytest.mark.parametrize("grade", [5.0, 7.5])
+def test_all_procedures_agree_on_synthetic_austenite(grade: float):
+    made = make_micrograph(8, [grade])
+    for found in measure_all(made.boundary, MM_PER_PX):
+        assert found.grain_number == pytest.approx(made.grain_number, abs=0.25), found.procedure
+        assert found.interval > 0
+    assert planimetric(made.boundary, MM_PER_PX).grain_number == pytest.approx(made.grain_number, abs=0.1)
+
+
+def test_an_intersection_is_a_run_and_half_a_one_at_a_lines_end():
+    boundary = np.zeros((20, 20), bool)
+    boundary[:, [0, 8, 9, 15]] = True
+    row = TestLine(np.full(20, 5), np.arange(20), 19.0)
+    assert intersections(boundary, row) == 2.5
+    assert chords_px(boundary, row) == pytest.approx([8.5, 6.5])
+    boundary[:, 11] = True  # one pixel from the second: the same boundary, met on its staircase
+    assert intersections(boundary, row) == 2.5
+
+
+def test_a_circle_counts_the_boundary_at_its_seam_once():
+    boundary = np.zeros((101, 101), bool)
+    boundary[49:52] = True
+    (circle, *_) = circles(boundary.shape)
+    assert intersections(boundary, circle) == 2.0
+    assert chords_px(boundary, circle).sum() == pytest.approx(circle.length_px)
+
+
+def test_too_few_grains_and_a_missing_scale_are_refused():
+    empty = np.zeros((100, 100), bool)
+    with pytest.raises(GrainSizeError, match="found 1 grains"):
+        planimetric(empty, 0.001)
+    with pytest.raises(GrainSizeError, match="found 0 intersections"):
+        intercept(empty, 0.001, straight_lines(empty.shape))
+    with pytest.raises(GrainSizeError, match="scale is 0"):
+        planimetric(empty, 0.0)
+    with pytest.raises(GrainSizeError, match=r"\(3, 4, 5\)"):
+        planimetric(np.zeros((3, 4, 5), bool), 0.001)
+
+
+@pytest.mark.skipif(not NIST.is_dir(), reason=f"needs {NIST}")
+@pytest.mark.parametrize(
+    ("mask", "table"),
+    [
+        ("steel_mask.tif", "intercepts_optical_etched_grains_steel_highlighted_distances_line_grid.csv"),
+        ("ti64_sem_mask.tif", "intercepts_sem_polished_sem_alpha_beta_ti_6al_4v_distances_line_grid.csv"),
+    ],
+)
+def test_nists_intercepts_are_found_again(mask: str, table: str):
+    from PIL import Image
+
+    boundary = np.array(Image.open(NIST / mask)) > 127
+    expected_px = np.loadtxt(NIST / table, delimiter=",", skiprows=1)[:, 1].mean()
+    lines = line_grid(boundary.shape)
+    # NIST measures from edge to edge of the boundaries; ours runs from middle to middle.
+    across_px = sum(float(boundary[line.rows, line.cols].mean()) * line.length_px for line in lines)
+    chords = np.concatenate([chords_px(boundary, line) for line in lines])
+    crossings = sum(intersections(boundary, line) for line in lines)
+    assert chords.mean() - across_px / crossings == pytest.approx(expected_px, rel=0.05)
