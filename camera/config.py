@@ -86,10 +86,11 @@ class RingSettings(Settings):
     """The shared memory between the camera's process and the inspection."""
 
     slots: int = Field(default=64, ge=2, le=MAX_SLOTS, description="frames that the ring holds")
-    policy: Policy = Field(
-        default=Policy.DROP_NEWEST,
-        description="what gives way when the ring is full: 'wait' holds the camera back, which suits files; "
-        "'drop_oldest' and 'drop_newest' lose frames, each of which is told",
+    policy: Policy | None = Field(
+        default=None,
+        description="what gives way when the ring is full: 'wait' holds the camera back; 'drop_oldest' and "
+        "'drop_newest' lose frames, each of which is told; unset: 'wait' where the source does not go on without us "
+        "(folders, video files), else 'drop_newest'",
     )
 
 

@@ -69,6 +69,7 @@ class Grabber:
         self._watch = watch
         self._driver = driver_of(settings.kind, drivers)  # pyright: ignore[reportAttributeAccessIssue]
         self._is_live = self._driver.is_live(settings)
+        self._policy = ring.policy or (Policy.DROP_NEWEST if self._is_live else Policy.WAIT)
         self._clock_ns = clock_ns
         self._refuse_uncounted_losses()
 
@@ -99,6 +100,14 @@ class Grabber:
     def name(self) -> str:
         """The camera's name in the line configuration."""
         return self._settings.name
+
+    @property
+    def policy(self) -> Policy:
+        """What gives way when the ring is full: the ring's own setting, or what suits the source.
+
+        A file waits on its disk until there is room; a live camera loses its newest frame.
+        """
+        return self._policy
 
     @property
     def height_px(self) -> int:
@@ -274,7 +283,7 @@ class Grabber:
 
     def _start(self) -> None:
         self._restart_at_ns = None
-        self._process = GrabProcess(self._driver, self._settings, self._ring.policy)
+        self._process = GrabProcess(self._driver, self._settings, self._policy)
         self._deadline_ns = self._clock_ns() + round(self._watch.open_timeout_s * _NS_PER_S)
 
     def _hear(self, message: dict[str, Any], now_ns: int) -> None:
@@ -320,7 +329,7 @@ class Grabber:
         self._failures += 1
 
     def _refuse_uncounted_losses(self) -> None:
-        if self._is_live and not self._driver.counts and self._ring.policy is Policy.WAIT:
+        if self._is_live and not self._driver.counts and self._policy is Policy.WAIT:
             raise CameraError(
                 f"camera {self.name}: found the policy 'wait' for a live camera whose driver has no counter, "
                 "expected one that drops: what the camera loses while it waits would be counted by nobody. "

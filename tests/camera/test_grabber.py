@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 
@@ -380,6 +382,36 @@ def test_the_synthetic_strip_through_a_process() -> None:
                 assert (each.pixels == strip.pixels(each.index)).all()
                 assert each.position_m == pytest.approx(each.index * settings.frame_m)
             batch.release()
+
+
+def test_a_folder_waits_and_a_paced_strip_drops_unless_told_otherwise(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "plate.png"), np.zeros((64, 256), np.uint8))
+    strip = SyntheticCameraSettings(frames=1, height_px=64, width_px=256, paced=True)
+    cases = (
+        (FolderSettings(path=tmp_path), RingSettings(slots=4), Policy.WAIT),
+        (FolderSettings(path=tmp_path), RingSettings(slots=4, policy=Policy.DROP_OLDEST), Policy.DROP_OLDEST),
+        (strip, RingSettings(slots=4), Policy.DROP_NEWEST),
+        (strip.model_copy(update={"paced": False}), RingSettings(slots=4), Policy.WAIT),
+    )
+    for settings, ring, expected in cases:
+        with Grabber(settings, ring=ring) as source:
+            assert source.policy is expected
+
+
+def test_a_slow_line_loses_no_picture_of_a_folder(tmp_path: Path) -> None:
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((32, 48), number, np.uint8))
+    seen: list[int] = []
+    with Grabber(FolderSettings(path=tmp_path), ring=RingSettings(slots=2)) as source:
+        while not source.ended:
+            batch = source.claim(2, 1.0)
+            if batch is None:
+                continue
+            assert isinstance(batch, Batch)
+            time.sleep(0.005)  # the folder would fill the ring many times over
+            seen += [int(each.pixels[0, 0]) for each in batch.frames()]
+            batch.release()
+    assert seen == list(range(40))
 
 
 def test_a_live_camera_without_a_counter_may_not_wait() -> None:
