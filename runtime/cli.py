@@ -191,3 +191,29 @@ def watch(
         until_run_ended=until_run_ended,
         curve=None if server_key is None else CurveClient(server_key, own_key),
     )
+
+
+@app.command()
+def report(
+    journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="The station's journal; it may be in use.")],
+    out: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("out/reports"),
+    station: Annotated[str | None, typer.Option(help="Its name.", show_default="the only one")] = None,
+    specimen: Annotated[str | None, typer.Option(help="Only this specimen.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=0, help="Only the message of this number.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder with the pictures.", show_default="where they lay when scored")
+    ] = None,
+) -> None:
+    """Write the report of each drop-weight tear test specimen, with what an operator said of it since.
+
+    Exit code 0 when every specimen has its report, 1 when some have none, because their picture is gone or another.
+    """
+    from runtime.specimen_reports import Wanted, write_reports
+
+    written = list(write_reports(journal, out, Wanted(station, specimen, sequence, pictures)))
+    for each in written:
+        name = each.message.facts.specimen or f"number {each.message.sequence}"
+        typer.echo(f"{name}: {each.path or 'no report: ' + each.fault}")
+    if not written:
+        typer.echo(f"journal {journal}: found no such specimen.", err=True)
+    sys.exit(0 if written and all(each.path is not None for each in written) else 1)
