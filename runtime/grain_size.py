@@ -101,16 +101,17 @@ def planimetric(boundary: NDArray[np.bool_], mm_per_px: float) -> GrainSize:
     from scipy.ndimage import label
 
     _check(boundary, mm_per_px)
-    labels = np.zeros(boundary.shape, np.int32)
+    labels: NDArray[np.int32] = np.zeros(boundary.shape, np.int32)
     label(~boundary, output=labels)
+    height_px, width_px = boundary.shape
     total = _jeffries(labels)
     if total < LEAST_GRAINS:
         raise GrainSizeError(f"planimetric count: found {total:g} grains, expected {LEAST_GRAINS} or more. {_REMEDY}")
     side = 3 if total >= 9 * _FEW_LEFT else 2
     # A field is counted on the grains of the whole picture, so that its own edges cut them and make none.
     densities = []
-    for rows in np.array_split(np.arange(labels.shape[0]), side):
-        for cols in np.array_split(np.arange(labels.shape[1]), side):
+    for rows in np.array_split(np.arange(height_px), side):
+        for cols in np.array_split(np.arange(width_px), side):
             field = labels[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
             densities.append(_jeffries(field) / (field.size * mm_per_px**2))
     density = total / (labels.size * mm_per_px**2)
@@ -189,7 +190,10 @@ def _runs(boundary: NDArray[np.bool_], line: TestLine) -> tuple[NDArray[np.intp]
 
     A gap of one pixel is the staircase of a slanting line along a slanting boundary, and no grain.
     """
-    on = boundary[line.rows, line.cols]
+    rows, cols = (np.append(each, each[0] if line.closed else each[-1]) for each in (line.rows, line.cols))
+    # Between two pixels that touch at a corner a line would slip through a boundary whose own pixels do so.
+    slips = boundary[rows[:-1], cols[1:]] & boundary[rows[1:], cols[:-1]]
+    on = boundary[line.rows, line.cols] | slips
     places = np.flatnonzero(on)
     if not places.size:
         return places, places

@@ -70,5 +70,5 @@ def look(pixels: NDArray[np.uint8], middle: tuple[float, float], size: tuple[int
     down = middle[0] + rows[:, None] * cosine - cols * sine
     across = middle[1] + rows[:, None] * sine + cols * cosine
     grid = torch.stack((across * (2 / width) - 1, down * (2 / height) - 1), dim=-1)
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).float()[None, None]
+    picture = torch.from_numpy(pixels.astype(np.float32))[None, None]
     return functional.grid_sample(picture, grid[None], padding_mode="reflection", align_corners=False)[0]
