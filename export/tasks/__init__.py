@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TASKS: Mapping[str, str] = MappingProxyType(
     {
         "fracture": "export.tasks.fracture",
+        "phase": "export.tasks.phase",
         "strip-gate": "export.tasks.strip",
         "strip-segmenter": "export.tasks.strip",
     }
