@@ -153,7 +153,7 @@ def _anchor(station: StationConfig, folder: Path) -> StationConfig:
     """The station with its own paths made absolute; a camera's path is anchored by the same rule."""
     camera = station.camera
     path = getattr(camera, "path", None)
-    if isinstance(path, Path):
+    if camera is not None and isinstance(path, Path):
         camera = camera.model_copy(update={"path": folder / path})
     wire = station.wire
     if wire.curve is not None:
@@ -195,6 +195,8 @@ def explain(error: ValidationError) -> str:
         return f"key {key!r} does not exist.{hint} Remove or rename it."
     if first["type"] == "missing":
         return f"key {key!r} is missing. Add it."
+    if first["type"] == "value_error":
+        return f"key {key!r}: {first['msg'].removeprefix('Value error, ')}. Change it."
     return f"key {key!r}: found {first['input']!r}, but {first['msg'].lower()}. Change the value."
 
 

@@ -5,9 +5,9 @@ commit. What survives:
 
 - the process killed at any moment (SIGKILL, out of memory, a crash): every commit;
 - the machine without power: every commit up to the last checkpoint, and maybe not those of the last seconds
-  (`synchronous=NORMAL` waits for the disk at checkpoints only). Such messages may have been published, so
-  their numbers must never go to other messages: a journal that was open when the machine went down goes on
-  `POWER_CUT_SKIP` numbers further, and a consumer sees the jump as a gap.
+  (`synchronous=NORMAL` waits for the disk at checkpoints only; `wait_for_disk` makes it FULL, and loses none).
+  Such messages may have been published, so their numbers must never go to other messages: a journal that was
+  open when the machine went down goes on `POWER_CUT_SKIP` numbers further, and a consumer sees the jump as a gap.
 
 A picture is scored once: which ones were is kept beside the messages, by the SHA-256 of the picture's file, and
 stays when retention deletes the message. The commit of a second score is refused by the table itself.
@@ -86,6 +86,8 @@ class Journal(JournalReader):
         path: The file; made if absent, in a folder that exists.
         line: The line whose messages it holds; a journal of another line is refused.
         retention: What may be deleted; None keeps everything.
+        wait_for_disk: Let each commit wait until the disk has it, some milliseconds, so that not even a power cut
+            takes a message.
         boot_id: What tells one start of the machine from another; read from the kernel if None.
 
     Raises:
@@ -94,11 +96,18 @@ class Journal(JournalReader):
     """
 
     def __init__(
-        self, path: Path, line: str, *, retention: Retention | None = None, boot_id: str | None = None
+        self,
+        path: Path,
+        line: str,
+        *,
+        retention: Retention | None = None,
+        wait_for_disk: bool = False,
+        boot_id: str | None = None,
     ) -> None:
         self.path = path
         self.line = line
         self._retention = retention
+        self._synchronous = "FULL" if wait_for_disk else "NORMAL"
         self._lock = threading.Lock()
         self._since_trim = 0
         try:
@@ -226,7 +235,7 @@ class Journal(JournalReader):
             with self._transaction():
                 yield
         finally:
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _trim(self, retention: Retention, records: Sequence[Record]) -> None:
         """Delete what retention lets go, inside the commit that brings the new rows."""

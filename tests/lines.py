@@ -22,6 +22,7 @@ class Running:
     publish: str
     replay: str
     errors: Path
+    request: str = ""
 
     def next_event(self) -> dict[str, Any]:
         """The next event that the station reports; an empty one once it has closed its output."""
@@ -50,6 +51,36 @@ def write_line(folder: Path, bundle: Path, *, camera: str, station: str = "", ru
     return path
 
 
+def write_rig(
+    folder: Path, bundle: Path, *, trigger: str = "", request: str = "", hot_folder: str | None = "", station: str = ""
+) -> Path:
+    """Write the configuration of a triggered station called `rig` and give its path.
+
+    Args:
+        folder: Where the file, the journal and the hot folder `hot` go.
+        bundle: A bundle that scores pictures.
+        trigger: TOML lines of the trigger's table.
+        request: TOML lines of its request table.
+        hot_folder: Further TOML lines of its hot folder's table; None has no hot folder.
+        station: Further TOML lines of the station, before its tables.
+    """
+    path = folder / "line.toml"
+    (folder / "hot").mkdir(exist_ok=True)
+    hot = "" if hot_folder is None else f'[stations.trigger.hot_folder]\npath = "hot"\n{QUICK}{hot_folder}\n'
+    path.write_text(
+        f'line = "test-line"\n[[stations]]\nname = "rig"\nrun = "heat-1"\nbundle = "{bundle}"\n'
+        f'journal = "journal.sqlite"\nthreads = 1\n{station}\n[stations.trigger]\n{trigger}\n{hot}'
+        f'[stations.trigger.request]\nendpoint = "tcp://127.0.0.1:*"\n{request}\n'
+        "[stations.rules]\nleft_out_thicknesses = 0.0\n"
+        '[stations.wire]\npublish = "tcp://127.0.0.1:*"\nreplay = "tcp://127.0.0.1:*"\n'
+        "linger_s = 30.0\nheartbeat_s = 0.2\n"
+    )
+    return path
+
+
+QUICK = "settle_s = 0.05\npoll_s = 0.02\npatience_s = 1.0\n"
+"""A hot folder with little patience."""
+
 SYNTHETIC = 'kind = "synthetic"\nname = "camera"\nheight_px = 64\nwidth_px = 256\nspeed_mps = 10.0\nmm_per_px = 1.0\n'
 """64x256 frames, 156 a second."""
 
@@ -68,7 +99,7 @@ def station(config: Path) -> Iterator[Running]:
         line = process.stdout.readline()
         assert line, f"the station ended early: {errors.read_text()}"
         event = json.loads(line)
-        yield Running(process, event["publish"], event["replay"], errors)
+        yield Running(process, event["publish"], event["replay"], errors, event.get("request", ""))
     finally:
         process.kill()
         process.wait()
