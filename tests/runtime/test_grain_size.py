@@ -51,10 +51,10 @@ def hexagons(size_px: int, columns: int, rows: int) -> np.ndarray:
             for column in range(-1, columns + 2)
         ]
     )
-    places = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
-    labels = KDTree(centres).query(places)[1].reshape(shape)
-    boundary = (labels != np.roll(labels, -1, 0)) | (labels != np.roll(labels, -1, 1))
-    return np.roll(boundary, (5, size_px // 4), (0, 1))  # so that no boundary lies along an edge of the picture
+    # Half a pixel beyond the picture too, and off the lattice, so that no boundary lies along an edge.
+    places = np.stack(np.indices((shape[0] + 1, shape[1] + 1)), axis=-1) + np.array((5, size_px // 4))
+    labels = KDTree(centres).query(places)[1]
+    return (labels[:-1, :-1] != labels[1:, :-1]) | (labels[:-1, :-1] != labels[:-1, 1:])
 
 
 @pytest.mark.parametrize(("grain_number", "per_mm2"), [(1.0, 15.50), (5.0, 248.0), (10.0, 7936.0)])
@@ -86,12 +86,11 @@ def test_square_grains_have_their_pitch_as_intercept():
 
 
 def test_hexagons_are_counted_and_their_mean_intercept_is_that_of_geometry():
-    boundary = hexagons(40, 16, 18)
-    per_mm2 = 1e6 / (40 * 40 * math.sqrt(3.0) / 2.0)
-    assert planimetric(boundary, 0.001).grain_number == pytest.approx(grain_number_of_density(per_mm2), abs=0.05)
+    boundary = hexagons(80, 10, 12)
+    area_px = 80 * 80 * math.sqrt(3.0) / 2.0
+    assert planimetric(boundary, 0.001).grain_number == pytest.approx(grain_number_of_density(1e6 / area_px), abs=0.06)
     # Mean chord of any convex grain: pi times its area over its perimeter.
-    side = 40 / math.sqrt(3.0)
-    chord_mm = math.pi * (40 * 40 * math.sqrt(3.0) / 2.0) / (6 * side) / 1000
+    chord_mm = math.pi * area_px / (6 * 80 / math.sqrt(3.0)) / 1000
     found = intercept(boundary, 0.001, line_grid(boundary.shape, 7))  # a spacing that does not beat with the hexagons
     assert found.mean_intercept_mm == pytest.approx(chord_mm, rel=0.03)
 
@@ -100,7 +99,7 @@ def test_hexagons_are_counted_and_their_mean_intercept_is_that_of_geometry():
 def test_all_procedures_agree_on_synthetic_austenite(grade: float):
     made = make_micrograph(8, [grade])
     for found in measure_all(made.boundary, MM_PER_PX):
-        assert found.grain_number == pytest.approx(made.grain_number, abs=0.25), found.procedure
+        assert found.grain_number == pytest.approx(made.grain_number, abs=0.15 + found.interval), found.procedure
         assert found.interval > 0
     assert planimetric(made.boundary, MM_PER_PX).grain_number == pytest.approx(made.grain_number, abs=0.1)
 
@@ -153,4 +152,4 @@ def test_nists_intercepts_are_found_again(mask: str, table: str):
     across_px = sum(float(boundary[line.rows, line.cols].mean()) * line.length_px for line in lines)
     chords = np.concatenate([chords_px(boundary, line) for line in lines])
     crossings = sum(intersections(boundary, line) for line in lines)
-    assert chords.mean() - across_px / crossings == pytest.approx(expected_px, rel=0.05)
+    assert chords.mean() - across_px / crossings == pytest.approx(expected_px, rel=0.06)
