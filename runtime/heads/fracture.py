@@ -143,8 +143,12 @@ def pixel_weights(pixels: int, cells: int, cell_px: int | None) -> NDArray[np.fl
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
     step = pixels / cells if cell_px is None else float(cell_px)
-    place = np.clip((np.arange(pixels) + 0.5) / step - 0.5, 0.0, cells - 1.0)
-    offset = np.abs(place[:, None] - np.arange(cells)[None, :])
+    return _weights((np.arange(pixels) + 0.5) / step, cells)
+
+
+def _weights(places: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+    """What each cell says of places along an axis, in cells from the first one's edge; (places, cells) float32."""
+    offset = np.abs(np.clip(places - 0.5, 0.0, cells - 1.0)[:, None] - np.arange(cells)[None, :])
     return np.clip(1.0 - offset, 0.0, 1.0).astype(np.float32)
 
 
@@ -153,16 +157,12 @@ def even_levels(activation: NDArray[np.float32], shape: tuple[int, int], cell_px
 
     Whoever draws it needs no more than the picture's own size.
     """
-    height, width = activation.shape
-    rows, cols = (
-        pixel_weights(size, cells, cell_px)[_centres(size, cells)]
-        for size, cells in zip(shape, (height, width), strict=True)
-    )
-    return np.rint(255.0 * np.clip(rows @ activation @ cols.T, 0.0, 1.0)).astype(np.uint8)
-
-
-def _centres(pixels: int, cells: int) -> NDArray[np.intp]:
-    return np.minimum((np.arange(cells) + 0.5) * pixels / cells, pixels - 1).astype(np.intp)
+    axes = []
+    for pixels, cells in zip(shape, activation.shape, strict=True):
+        # The centres of even cells, in the graph's own.
+        centres = (np.arange(cells) + 0.5) * (1.0 if cell_px is None else pixels / (cells * cell_px))
+        axes.append(_weights(centres, cells))
+    return np.rint(255.0 * np.clip(axes[0] @ activation @ axes[1].T, 0.0, 1.0)).astype(np.uint8)
 
 
 def rated_region(shape: tuple[int, int], facts: Facts, rules: FractureRules) -> Box | str:
