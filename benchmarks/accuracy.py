@@ -74,8 +74,8 @@ def evaluate(
 
     Raises:
         BundleError: The bundle is refused, or is none of the strip task.
-        ConfigError: A set is not known, is empty, has another number of classes than the bundle, or holds a
-            picture or label that cannot be used.
+        ConfigError: A set is not known, is empty, or has another number of classes than the bundle.
+        DataError: A set is missing, or holds a picture or label that cannot be used.
         EngineError: The backend is absent, or failed.
     """
     machine = read_machine()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from benchmarks.frames import STRIP_SIZE_PX
 from camera.base import CameraError
-from camera.steel import planted, strip, surface
+from camera.steel import strip
 from runtime.errors import ConfigError
 from runtime.facts import Facts
 
@@ -99,8 +99,8 @@ def open_data(text: str, spec: ModelSpec, part: Part, size: tuple[int, int] | No
         size: Rows and columns of a synthetic frame, where the bundle's graphs are made for one size.
 
     Raises:
-        ConfigError: The text is not of that form, names no known data, the part is empty, or a picture or label
-            cannot be used, which the reading of the pictures may raise too.
+        ConfigError: The text is not of that form, names no known data, or the part is empty.
+        DataError: The data is missing or unreadable; reading the pictures may raise it too.
     """
     kind, equals, source = text.partition("=")
     if not equals or not kind or not source:
@@ -137,14 +137,12 @@ def _open_synthetic(source: str, spec: ModelSpec, size: tuple[int, int]) -> Eval
             frame = steel.frame(index)
             yield Picture(f"seed{seed}-frame{index}", frame.pixels, frame.truth)
 
-    digest = hashlib.sha256(json.dumps([seed, count, size, DEFECTS_PER_FRAME, LOOK_ALIKES_PER_FRAME]).encode())
-    for module in (strip, planted, surface):
-        digest.update(Path(str(module.__file__)).read_bytes())
+    settings = [strip.GENERATOR, seed, count, size, DEFECTS_PER_FRAME, LOOK_ALIKES_PER_FRAME]
     return EvaluationSet(
         kind="synthetic",
         source=f"seed {seed}, frames 0 to {count - 1} of {size[0]}x{size[1]}, {DEFECTS_PER_FRAME:g} defects a frame",
         part="all",
-        digest=digest.hexdigest(),
+        digest=hashlib.sha256(f"strip {json.dumps(settings)}".encode()).hexdigest(),
         class_names=("pitting", "inclusion", "scratch", "corrosion"),
         count=count,
         pictures=pictures,
@@ -184,10 +182,7 @@ def open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluati
             f"--data {kind}={path}: the bundle's recipe has data settings that these loaders do not take: "
             f"{error.errors(include_url=False)[0]['msg']}. Use the version of ferrosight that trained it."
         ) from error
-    try:
-        dataset = entry.open(settings, _CACHE)
-    except datasets.DataError as error:
-        raise ConfigError(str(error)) from error
+    dataset = entry.open(settings, _CACHE)
     numbers = range(len(dataset)) if part == "all" else dataset.split[part]
     if not numbers:
         raise ConfigError(
@@ -196,10 +191,7 @@ def open_dataset(kind: str, path: Path, spec: ModelSpec, part: Part) -> Evaluati
 
     def pictures() -> Iterator[Picture]:
         for number in numbers:
-            try:
-                sample = dataset.sample(number)
-            except datasets.DataError as error:
-                raise ConfigError(str(error)) from error
+            sample = dataset.sample(number)
             yield Picture(sample.name, sample.pixels, sample.masks, sample.figures, sample.points)
 
     return EvaluationSet(

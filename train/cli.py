@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +66,7 @@ def _add(task: str, summary: str) -> None:
         cache: Cache = Path("runs/cache"),
         json: Json = False,
     ) -> None:
-        chosen = lambda: _choose_recipe(task, variant, recipe, data, overrides or [], encoder_weights)  # noqa: E731
+        chosen = lambda: choose_recipe(task, variant, recipe, data, overrides or [], encoder_weights)  # noqa: E731
         _train(chosen, out, resume, weights, device, devices, precision, cache, as_json=json)
 
     command.__doc__ = summary
@@ -81,7 +81,7 @@ _add("phase", "Train the phases of a micrograph: ferrite or pearlite, at each pi
 _add("strip-segmenter", "Train the strip's segmenter: which class, at each pixel?")
 
 
-def _choose_recipe(
+def choose_recipe(
     task: str,
     variant: str,
     path: Path | None,
@@ -90,19 +90,25 @@ def _choose_recipe(
     encoder_weights: str | None,
 ) -> Recipe:
     """The recipe with all that the command line changes in it."""
+    from json import dumps as quote  # a JSON string is a TOML string
+
     from train.recipe import RECIPES, load_recipe
 
     names = {"paper": f"{task}.toml", "compact": f"{task}-compact.toml"}
     if variant not in names:
         raise ConfigError(f"--variant is {variant!r}, expected paper or compact.")
-    changes = list(overrides)
+    file = path or RECIPES / names[variant]
+    changes: list[str] = []
     if data is not None:
         kind, _, folder = data.partition("=")
-        changes.append(f'data={{ kind = "{kind}"' + (f", path = '{folder}'" if folder else "") + " }")
-        changes += [each for each in overrides if each.startswith("data.")]
+        if load_recipe(file).data["kind"] != kind:  # what the recipe says of other data does not hold for this
+            changes.append(f"data={{ kind = {quote(kind)} }}")
+        if folder:
+            changes.append(f"data.path={quote(folder)}")
+    changes += overrides
     if encoder_weights is not None:
-        changes.append(f"model.encoder_weights='{encoder_weights}'")
-    recipe = load_recipe(path or RECIPES / names[variant], changes)
+        changes.append(f"model.encoder_weights={quote(encoder_weights)}")
+    recipe = load_recipe(file, changes)
     if recipe.task != task:
         raise ConfigError(f"recipe {path}: task is {recipe.task!r}, expected {task!r}. Use 'train {recipe.task}'.")
     return recipe
@@ -154,6 +160,18 @@ def _train(
             typer.echo(to_json(record, folder.path, progress.history))
 
 
+def command_line(arguments: Sequence[str]) -> str:
+    """What was typed, whether it came through the front door or by this module alone.
+
+    >>> command_line(["ferrosight.py", "train", "grain", "--variant", "compact"])
+    'ferrosight train grain --variant compact'
+    >>> command_line(["train/cli.py", "grain"])
+    'ferrosight train grain'
+    """
+    typed = list(arguments[1:])
+    return shlex.join(["ferrosight", "train", *(typed[1:] if typed[:1] == ["train"] else typed)])
+
+
 def _new_record(
     task: Task,
     recipe: Recipe,
@@ -184,7 +202,7 @@ def _new_record(
         versions={name: version(name) for name in _LIBRARIES},
         device=str(fabric.device),
         precision=precision,
-        command=shlex.join(["ferrosight", "train", *sys.argv[1:]]),
+        command=command_line(sys.argv),
     )
 
 

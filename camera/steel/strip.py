@@ -21,6 +21,9 @@ from camera.base import CameraError
 from camera.steel.planted import DEFECTS, LOOK_ALIKES, Patch, Shape
 from camera.steel.surface import Floats, Surface
 
+GENERATOR = 1
+"""Version of what is drawn. A change that moves pixels or truth raises it: rendered strips are kept under it."""
+
 LEAST_SIZE_PX = 64
 _STREAM_DEFECT, _STREAM_LOOK_ALIKE, _STREAM_SENSOR = 11, 12, 13
 _IDS_PER_STRETCH = 1000  # far above what a stretch can hold, so ids rise along the strip

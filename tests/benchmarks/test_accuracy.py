@@ -12,7 +12,7 @@ from benchmarks.evaluation_data import USUAL_FIRST_SEED, USUAL_STRIPS, Picture, 
 from benchmarks.every_frame import OPEN_SIZES, EveryFrame
 from runtime import rle
 from runtime.bundle import open_bundle
-from runtime.errors import ConfigError, EngineError
+from runtime.errors import ConfigError, DataError, EngineError
 from runtime.spec import read_spec
 from tests.bundles import CLASS_GREY, gate_reference, make_strip_bundle, plain_frames, seal, segmenter_reference
 
@@ -163,12 +163,16 @@ def test_the_usual_strips_are_the_labs() -> None:
         ("synthetic=4:", "expected synthetic=SEED"),
         ("synthetic=4:0", "found no frames"),
         ("pictures=/nowhere", "expected one of .*severstal, .*tiles"),
-        ("severstal=/nowhere", "/nowhere"),
-        ("tiles=/nowhere", "/nowhere"),
     ],
 )
-def test_data_that_cannot_be_had_is_said(tiny: Path, data: str, message: str) -> None:
+def test_data_that_have_no_such_name_are_refused(tiny: Path, data: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
+        evaluate(tiny, AccuracyPlan((data,)))
+
+
+@pytest.mark.parametrize("data", ["severstal=/nowhere", "tiles=/nowhere"])
+def test_data_that_are_not_there_are_missing_data_and_no_wrong_setting(tiny: Path, data: str) -> None:
+    with pytest.raises(DataError, match="/nowhere"):
         evaluate(tiny, AccuracyPlan((data,)))
 
 

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ferrosight import KNOWN_ERRORS
-from train.cli import app
+from train.cli import app, choose_recipe
+from train.recipe import RECIPES, load_recipe
 
 SMALL = [
     arg
@@ -71,3 +72,19 @@ def test_help_names_both_tasks():
     assert done.exit_code == 0
     assert "strip-gate" in done.output
     assert "strip-segmenter" in done.output
+
+
+TILES = RECIPES / "tiles-segmenter-compact.toml"
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", 'it\'s "here"', "c:\\tiles"])
+def test_data_of_the_recipes_kind_keep_the_recipes_settings(folder):
+    written = load_recipe(TILES).data
+    chosen = choose_recipe("strip-segmenter", "compact", TILES, f"tiles={folder}", ["data.test_ratio=0.4"], None).data
+    assert chosen == {**written, "path": folder, "test_ratio": 0.4}
+    assert len(written) > 2  # a recipe that says something of its data
+
+
+def test_data_of_another_kind_take_nothing_from_the_recipe():
+    chosen = choose_recipe("strip-segmenter", "compact", TILES, "synthetic", ["data.train_strips=2"], None)
+    assert chosen.data == {"kind": "synthetic", "train_strips": 2}
