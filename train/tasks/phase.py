@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from runtime.errors import ConfigError
+from runtime.label_scores import LabelScores, label_map
 from train.augment import augment, make_augmentation
 from train.models import PhaseOutput, build
-from train.phase_figures import PhaseFigures, label_map
 from train.pictures import side_by_side
 from train.recipe import Phase, Recipe, Strict, check
 from train.sampling import Batch, evenly, steps_of, whole_batches
@@ -126,12 +126,12 @@ class PhaseTask:
         """The paper's figures on whole validation micrographs."""
         if not self._validation:
             return {}
-        figures = PhaseFigures(self.class_names)
+        scores = LabelScores(self.class_names)
         for batch in whole_batches(self._dataset, self._validation, self._settings.validation_batch):
             found = model(batch.frames.to(device)).logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
             for own, masks in zip(found, batch.masks.numpy(), strict=True):
-                figures.add(own, label_map(masks > 0))
-        return figures.figures()
+                scores.add(own, label_map(masks > 0))
+        return scores.figures()
 
     def examples(
         self, model: Callable[[Tensor], PhaseOutput], device: torch.device
@@ -159,7 +159,7 @@ class PhaseTask:
 
 
 def labels_of(masks: Tensor) -> Tensor:
-    """(N, H, W) int64 labels of masks (N, C, H, W), 0 or 1; as `train.phase_figures.label_map`."""
+    """(N, H, W) int64 labels of masks (N, C, H, W), 0 or 1; as `runtime.label_scores.label_map`."""
     numbers = torch.arange(1, masks.shape[1] + 1, device=masks.device)[:, None, None]
     return (masks.long() * numbers).amax(dim=1)
 
