@@ -191,8 +191,8 @@ def check(results: Sequence[ParityResult]) -> None:
             raise BundleError(
                 f"parity of {result.graph} ({result.precision}, {result.backend}): found {result.figure} "
                 f"{result.value:.6g}, expected at most {result.limit:.6g}. Nothing was written. Keep the layers that "
-                "lose precision in FP32, give the graph FP32 arithmetic where a CPU's bfloat16 is at fault, or train on with "
-                "weights that a smaller type can hold."
+                "lose precision in FP32, give the graph FP32 arithmetic where a CPU's bfloat16 is at fault, or train "
+                "on with weights that a smaller type can hold."
             )
 
 
