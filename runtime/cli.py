@@ -1,4 +1,4 @@
-"""The line's commands: demo, inspect, run, watch."""
+"""The line's commands, with those of `runtime.triggered.cli`: demo, inspect, run, watch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from runtime.triggered.cli import app as triggered_commands
+
 app = typer.Typer(no_args_is_help=True)
+app.add_typer(triggered_commands)
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """The bundles of a source checkout."""

@@ -179,6 +179,9 @@ def _anchor_trigger(trigger: TriggerSettings, folder: Path) -> TriggerSettings:
         update={
             "hot_folder": None if hot is None else hot.model_copy(update={"path": folder / hot.path}),
             "album": None if trigger.album is None else folder / trigger.album,
+            "request": trigger.request.model_copy(
+                update={"keep": None if trigger.request.keep is None else folder / trigger.request.keep}
+            ),
         }
     )
 

@@ -13,9 +13,20 @@ from typing import Any
 
 from runtime.cursor import Cursor
 from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
+from runtime.triggered.requests import OverrideRequest, RequestError, ScoreRequest
 from runtime.wire import Wire
 
-MODELS: tuple[type[Wire], ...] = (*KINDS.values(), ReplayRequest, ReplayBegin, ReplayEnd, ReplayError, Cursor)
+MODELS: tuple[type[Wire], ...] = (
+    *KINDS.values(),
+    ReplayRequest,
+    ReplayBegin,
+    ReplayEnd,
+    ReplayError,
+    ScoreRequest,
+    OverrideRequest,
+    RequestError,
+    Cursor,
+)
 """Every model that leaves the process."""
 
 FOLDER = Path("docs/schemas")

@@ -13,11 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.client import GapError, Received, Subscriber
-from runtime.messages import Inspected, Message, Missed, RunEnded, RunStarted, Scored, json_of
+from runtime.messages import Inspected, Message, Missed, Overridden, RunEnded, RunStarted, Scored, json_of
 from runtime.watch import Show, Tally
 
 SILENT_S = 3.0
 """A station that was not heard for so long is shown as silent; a good one is heard each second."""
+
+
+_VERDICT_STYLES = {"accepted": "bold green", "rejected": "bold red"}
 
 
 class Screen(Protocol):
@@ -138,11 +141,19 @@ def _words(message: Message) -> list[str | tuple[str, str]]:
             ]
         case Scored(result=result):
             named = message.facts.specimen or message.source or f"picture {message.frame_index}"
-            style = {"accepted": "bold green", "rejected": "bold red"}.get(message.verdict, "")
+            style = _VERDICT_STYLES.get(message.verdict, "")
             return [
                 f"{named}  ",
                 (f"{message.verdict:<10}", style),
                 f"{result.headline}  {message.latency_ms.get('total', 0.0):6.1f} ms",
+            ]
+        case Overridden():
+            style = _VERDICT_STYLES[message.verdict]
+            named = message.specimen or f"message {message.scored_sequence}"
+            return [
+                f"{named}  ",
+                (f"{message.verdict:<10}", style),
+                f"by {message.name}, {message.verdict_before} in message {message.scored_sequence}: {message.reason}",
             ]
         case Missed():
             frames = f"frames {message.first_index} to {message.stop_index - 1} "

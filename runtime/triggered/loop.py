@@ -20,16 +20,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camera.base import CameraError
-from runtime.errors import DataError, EngineError
+from runtime.errors import ConfigError, DataError, EngineError
 from runtime.facts import SIDECAR_SUFFIX, Facts, read_facts, with_facts
 from runtime.messages import RunEnded, RunStarted
 from runtime.triggered.hot_folder import Due, HotFolder, Look
 from runtime.triggered.office import Office, Told, keep
 from runtime.triggered.requests import OverrideRequest, RefusedError, ScoreRequest, parse_request
-from runtime.triggered.scorer import MissedPictureError, Picture
+from runtime.triggered.scorer import MissedPictureError, Picture, keep_picture
 
 if TYPE_CHECKING:
     from runtime.loop import Desk
@@ -49,6 +50,7 @@ class TriggerRules:
         facts: What is known of every picture.
         needs: Facts without which none is scored.
         takes_pictures: Whether a request may bring one.
+        keep: Folder that keeps the pictures of requests; None keeps none.
         poll_s: How often the hot folder is looked through, and the longest wait for a request.
     """
 
@@ -56,6 +58,7 @@ class TriggerRules:
     facts: Facts = field(default_factory=Facts)
     needs: tuple[FactName, ...] = ()
     takes_pictures: bool = True
+    keep: Path | None = None
     poll_s: float = 0.2
 
 
@@ -159,8 +162,16 @@ class TriggeredLoop:
                 picture.image_sha256,
             )
         who = f"picture {asked.source or picture.image_sha256[:12]}"
+        if self._rules.keep is not None and self._office.known(picture.image_sha256) is None:
+            picture = self._keep_file(picture, self._rules.keep)
         facts = _facts_or_fault(lambda: with_facts(self._rules.facts, asked.facts, who))
         self._tell(request, self._answer(picture, facts, who))
+
+    def _keep_file(self, picture: Picture, folder: Path) -> Picture:
+        try:
+            return keep_picture(picture, folder)
+        except ConfigError as error:
+            raise RefusedError("unavailable", str(error), picture.image_sha256) from error
 
     def _tell(self, request: Request, told: Told) -> None:
         self._requests.tell(request, told.message, known=told.known)

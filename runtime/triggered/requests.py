@@ -20,9 +20,12 @@ class ScoreRequest(Wire):
     """Asks for a score; the bytes of the picture's file are the second part of the request."""
 
     schema_version: Literal["ferrosight.score/1"] = Field(default="ferrosight.score/1", alias="schema")
-    station: StationName
+    station: StationName | None = Field(default=None, description="null asks whoever is there")
     source: str = Field(
-        default="", max_length=1000, description="what the message calls the picture, such as its file's name"
+        default="",
+        max_length=1000,
+        pattern=r"^[^\x00-\x1f]*$",
+        description="what the message calls the picture, such as its file's name",
     )
     facts: dict[str, str | float | None] = Field(
         default_factory=dict, description="what is known of this picture; the station's own facts hold for the rest"
@@ -33,7 +36,7 @@ class OverrideRequest(Wire):
     """An operator's word on a scored picture."""
 
     schema_version: Literal["ferrosight.override/1"] = Field(default="ferrosight.override/1", alias="schema")
-    station: StationName
+    station: StationName | None = Field(default=None, description="null asks whoever is there")
     scored_sequence: int = Field(ge=0, le=MAX_SEQUENCE, description="of the scored message")
     verdict: Literal["accepted", "rejected"]
     name: str = Field(min_length=1, max_length=200, pattern=r"\S", description="who says so")
@@ -45,7 +48,7 @@ RequestReason = Literal[
 ]
 """Why a request is not met: it is malformed, for another station, brings a picture where none is taken or one that
 is too large, or overrides what was never scored; or the picture was scored long ago and retention has deleted the
-message; or the station is about to stop, and only then is it worth asking again."""
+message; or the station is about to stop or cannot keep the picture, and only then is it worth asking again."""
 
 
 class RequestError(Wire):
@@ -96,7 +99,7 @@ def parse_request(parts: list[bytes], station: str) -> tuple[ScoreRequest, bytes
         raise RefusedError(
             "bad_request", f"found JSON that is not valid at {place}: {first['msg']}. See docs/wire.md."
         ) from error
-    if request.station != station:
+    if request.station not in (None, station):
         raise RefusedError(
             "unknown_station",
             f"found a request for station {request.station!r}, expected {station!r}. Correct the name.",

@@ -6,14 +6,15 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from camera.base import CameraError, Frame
 from camera.images import DEFAULT_PIXELS, PixelSettings, decode_grey
-from runtime.errors import EngineError
+from runtime.errors import ConfigError, EngineError
 from runtime.loop import latency_ms
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from runtime.messages import MissedReason
     from runtime.pipeline import Answer, Answerer
     from runtime.sized_engines import SizedEngines
+
+LONGEST_NAME = 100
+"""Characters of a picture's own name that stay in the name of the file that keeps it."""
 
 CAMERA = "trigger"
 """What stands for the camera's name where the pictures come one by one."""
@@ -67,6 +71,26 @@ class Score:
     latency_ms: Mapping[str, float]
 
 
+def keep_picture(picture: Picture, folder: Path) -> Picture:
+    """Keep a picture that came without a file; gives it with the file as its source.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    path = folder / f"{picture.image_sha256[:16]}_{Path(picture.source).name[-LONGEST_NAME:] or 'picture'}"
+    if not path.exists():
+        half = path.with_name(f".{path.name}.part")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            half.write_bytes(picture.data)
+            half.replace(path)
+        except OSError as error:
+            raise ConfigError(
+                f"picture {path}: {error.strerror}, expected a folder that keeps pictures. Make room, or change 'keep'."
+            ) from error
+    return replace(picture, source=str(path))
+
+
 class MissedPictureError(Exception):
     """A picture that cannot be scored, and why."""
 
@@ -82,6 +106,7 @@ class Scorer:
         engines: The bundle's.
         answerer: The task's.
         pixels: How colour, depth and orientation become grey frames.
+        max_pixels: Pixels of the largest picture.
         clock_ns: Monotonic clock.
     """
 
@@ -90,11 +115,13 @@ class Scorer:
         engines: SizedEngines,
         answerer: Answerer,
         pixels: PixelSettings = DEFAULT_PIXELS,
+        max_pixels: int = 64_000_000,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._engines = engines
         self._answerer = answerer
         self._pixels = pixels
+        self._max_pixels = max_pixels
         self._clock_ns = clock_ns
 
     def decode(self, picture: Picture) -> NDArray[np.uint8]:
@@ -108,6 +135,8 @@ class Scorer:
         except CameraError as error:
             raise MissedPictureError("unreadable", str(error)) from error
         refusal = self._engines.refusal((pixels.shape[0], pixels.shape[1]))
+        if refusal is None and pixels.size > self._max_pixels:
+            refusal = f"found {pixels.size} pixels, expected at most {self._max_pixels}. Cut it, or raise max_pixels."
         if refusal is not None:
             raise MissedPictureError("wrong_size", f"picture {picture.source}: {refusal}")
         return pixels

@@ -38,6 +38,9 @@ class RequestSettings(Settings):
 
     endpoint: str = Field(default="tcp://127.0.0.1:5558", description="ROUTER endpoint to bind")
     pictures: bool = Field(default=True, description="whether pictures are taken; overrides always are")
+    keep: Path | None = Field(
+        default=None, description="folder that keeps the pictures that come this way, which then are their 'source'"
+    )
     max_bytes: int = Field(default=64 << 20, ge=1024, le=1 << 30, description="size of the largest picture file")
 
 
@@ -53,6 +56,7 @@ class TriggerSettings(Settings):
         default=0.0, ge=0, description="how long a settled picture waits for the facts beside it; 0 takes what is there"
     )
     pixels: PixelSettings = DEFAULT_PIXELS
+    max_pixels: int = Field(default=64_000_000, ge=1, description="pixels of the largest picture; memory is the limit")
     album: Path | None = Field(default=None, description="folder for the pictures for people; unset: none are drawn")
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ def run_triggered(
         loop = TriggeredLoop(
             Office(
                 config.name,
-                Scorer(engines, parts.answerer, trigger.pixels),
+                Scorer(engines, parts.answerer, trigger.pixels, trigger.max_pixels),
                 parts.desk,
                 parts.journal,
                 engine_failures=config.engine_failures,
@@ -89,6 +89,7 @@ def run_triggered(
                 config.facts,
                 trigger.needs,
                 trigger.request.pictures,
+                trigger.request.keep,
                 IDLE_S if hot is None else min(IDLE_S, hot.poll_s),
             ),
             lambda envelope: RunStarted(**envelope, model=parts.model, camera=CAMERA, mm_per_px=config.facts.mm_per_px),

@@ -19,7 +19,20 @@ from runtime.messages import (
     topic_of,
     utc_text,
 )
-from tests.runtime.wire import EPOCH, LINE, STATION, defect, inspected, missed, moment, run_ended, run_started, scored
+from tests.runtime.wire import (
+    EPOCH,
+    LINE,
+    STATION,
+    defect,
+    inspected,
+    missed,
+    missed_picture,
+    moment,
+    overridden,
+    run_ended,
+    run_started,
+    scored,
+)
 
 HEARTBEAT = Heartbeat(
     line=LINE,
@@ -38,7 +51,9 @@ ONE_OF_EACH: list[Message] = [
     scored(3, 9),
     run_ended(4),
     HEARTBEAT,
+    overridden(5, 3),
 ]
+VERSIONS = {"missed": 2}
 
 
 def test_the_examples_are_all_kinds() -> None:
@@ -52,7 +67,7 @@ def test_a_message_comes_back_from_its_json_as_it_was(message: Message) -> None:
 
 @pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda m: m.kind)
 def test_the_json_says_which_schema_it_has(message: Message) -> None:
-    assert json.loads(json_of(message))["schema"] == f"ferrosight.{message.kind}/1"
+    assert json.loads(json_of(message))["schema"] == f"ferrosight.{message.kind}/{VERSIONS.get(message.kind, 1)}"
 
 
 def test_the_topic_is_station_and_kind() -> None:
@@ -60,7 +75,21 @@ def test_the_topic_is_station_and_kind() -> None:
 
 
 def test_messages_answer_for_their_frames_and_for_no_others() -> None:
-    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), (9, 10), None, None]
+    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), (9, 10), None, None, None]
+
+
+def test_messages_answer_for_their_picture_and_for_no_other() -> None:
+    assert scored(3, image_sha256="a" * 64).image_digest() == "a" * 64
+    assert missed_picture(4, "b" * 64).image_digest() == "b" * 64
+    assert {message.image_digest() for message in ONE_OF_EACH} == {None}
+
+
+def test_a_missed_message_of_the_first_version_is_read_as_one_that_names_no_picture() -> None:
+    first = json.loads(json_of(missed(2, 5, 9))) | {"schema": "ferrosight.missed/1"}
+    del first["source"], first["image_sha256"]
+    assert MESSAGE.validate_json(json.dumps(first)) == missed(2, 5, 9)
+    with pytest.raises(ValidationError, match="schema"):
+        MESSAGE.validate_json(json.dumps(first | {"schema": "ferrosight.missed/3"}))
 
 
 @pytest.mark.parametrize(

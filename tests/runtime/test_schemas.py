@@ -32,7 +32,7 @@ def test_every_kind_is_among_the_models() -> None:
 def test_keys_that_are_always_sent_are_required() -> None:
     schema = json.loads(schema_text(Missed))
     assert set(schema["required"]) == set(schema["properties"])
-    assert schema["properties"]["schema"]["const"] == "ferrosight.missed/1"
+    assert schema["properties"]["schema"]["const"] == "ferrosight.missed/2"
 
 
 def test_a_changed_model_needs_a_new_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,24 +40,24 @@ def test_a_changed_model_needs_a_new_version(tmp_path: Path, monkeypatch: pytest
         since_s: float
 
     class Next(Missed):
-        schema_version: Literal["ferrosight.missed/2"] = Field(default="ferrosight.missed/2", alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]
+        schema_version: Literal["ferrosight.missed/3"] = Field(default="ferrosight.missed/3", alias="schema")  # pyright: ignore[reportIncompatibleVariableOverride]
         since_s: float
 
     class Reworded(Missed):
         """The same in other words."""
 
     monkeypatch.setattr(schemas, "MODELS", (Missed,))
-    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v1.json"]
+    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v2.json"]
     assert write_schemas(tmp_path) == []
 
     monkeypatch.setattr(schemas, "MODELS", (Changed,))
-    assert broken_schemas(tmp_path) == ["missed.v1.json"]
-    with pytest.raises(ValueError, match=r"missed\.v1\.json.*the next version"):
+    assert broken_schemas(tmp_path) == ["missed.v2.json"]
+    with pytest.raises(ValueError, match=r"missed\.v2\.json.*the next version"):
         write_schemas(tmp_path)
 
     monkeypatch.setattr(schemas, "MODELS", (Next,))
-    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v2.json"]
+    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v3.json"]
 
     monkeypatch.setattr(schemas, "MODELS", (Reworded,))
     assert broken_schemas(tmp_path) == []
-    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v1.json"]
+    assert [path.name for path in write_schemas(tmp_path)] == ["missed.v2.json"]
