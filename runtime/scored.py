@@ -47,7 +47,9 @@ class FractureResult(Wire):
 class CrackTip(Wire):
     """Where a crack ends, in pixels and millimetres from the picture's upper left corner."""
 
-    main: bool = Field(description="the end of the crack's longest path")
+    main: bool = Field(
+        description="the end of the longest path of the picture's largest crack, from where it comes in; one at most"
+    )
     row_px: float
     col_px: float
     row_mm: float | None
@@ -75,6 +77,7 @@ class CrackResult(Wire):
     task: Literal["crack"] = "crack"
     cracks: tuple[Crack, ...]
     rle: str = Field(description="mask of all cracks: Severstal run lengths, 1-based, column-major")
+    reason: str = Field(default="", description="why the picture is not rated; empty where it is")
 
     @property
     def headline(self) -> str:
@@ -128,12 +131,18 @@ class GrainResult(Wire):
     grain_map: Raster = Field(description="G = map_first + map_step * level at each cell")
     map_first: float
     map_step: float = Field(gt=0)
+    scale_correction: float = Field(
+        description="part of G and of the map that comes from the picture's scale, where it is not the training's; 0 "
+        "where nobody said the scale"
+    )
+    reason: str = Field(default="", description="why the number should not be relied on; empty where it may be")
 
     @property
     def headline(self) -> str:
         """The result in one line."""
         mixed = ", inhomogeneous" if self.inhomogeneous else ""
-        return f"G {self.grain_number:.2f} +- {self.uncertainty:.2f}{mixed}"
+        doubt = f", not relied on: {self.reason}" if self.reason else ""
+        return f"G {self.grain_number:.2f} +- {self.uncertainty:.2f}{mixed}{doubt}"
 
 
 Result = Annotated[FractureResult | CrackResult | PhaseResult | GrainResult, Field(discriminator="task")]
