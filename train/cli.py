@@ -76,7 +76,8 @@ def _add(task: str, summary: str) -> None:
 _add("strip-gate", "Train the strip's gate: is there any defect in the frame?")
 _add("crack", "Train the crack U-Net: where is a crack, and where does it end?")
 _add("fracture", "Train VR-net: how much of a fracture surface is brittle?")
-_add("grain", "Train the grain size of a micrograph: ASTM G by regression, or a grade by classification.")
+_add("grain", "Train the grain size of a micrograph: ASTM G, by regression.")
+_add("grain-classes", "Train the grain size of a micrograph: one of the grades, by classification.")
 _add("phase", "Train the phases of a micrograph: ferrite or pearlite, at each pixel.")
 _add("strip-segmenter", "Train the strip's segmenter: which class, at each pixel?")
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TASKS: Mapping[str, str] = MappingProxyType(
     {
         "fracture": "export.tasks.fracture",
+        "grain": "export.tasks.grain",
+        "grain-classes": "export.tasks.grain_classes",
         "phase": "export.tasks.phase",
         "strip-gate": "export.tasks.strip",
         "strip-segmenter": "export.tasks.strip",

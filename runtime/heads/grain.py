@@ -1,8 +1,8 @@
 """The grain head: ASTM G of a micrograph, how sure it is, and whether the specimen has one grain size at all.
 
-The network gives the number and a map of it, whose mean the number is. The map is averaged over fields, as one who looks
-through a microscope moves from field to field (ASTM E112, section 15): their spread gives the interval, and where it is
-wider than one grain size can be by chance, the specimen is inhomogeneous, what ASTM E1181 calls duplex.
+The network gives the number and a map of it, whose mean the number is. The map is averaged over fields, as one who
+looks through a microscope moves from field to field (ASTM E112, section 15): their spread gives the interval, and where
+it is wider than one grain size can be by chance, the specimen is inhomogeneous, what ASTM E1181 calls duplex.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NUMBER, PROBABILITY, MAP = "grain_number", "grade_probability", "grain_map"
 """The outputs of a graph: (N,) float32 of a regression, or (N, K) float32 of a classification; and (N, h, w) float32,
-the number at each cell, or the grade of the highest class activation there."""
+the number at each cell, or there the place, counted from 0, of the grade with the highest class activation."""
 
 MAP_STEP = 1.0 / 16
 """Of G, from one level of a published map to the next."""
@@ -177,8 +177,8 @@ def doubt(reading: Reading, pixels: NDArray[np.uint8], facts: Facts, settings: G
     apparent = reading.grain_number
     if not settings.lowest_g - _BEYOND_G <= apparent <= settings.highest_g + _BEYOND_G:
         return (
-            f"the grains look like G {apparent:.1f}, beyond the {settings.lowest_g:g} to {settings.highest_g:g} that the "
-            "network learnt; take another magnification"
+            f"the grains look like G {apparent:.1f}, beyond the {settings.lowest_g:g} to {settings.highest_g:g} that "
+            "the network learnt; take another magnification"
         )
     if facts.mm_per_px is None:
         return f"nobody said the scale, {settings.mm_per_px:g} mm/px is assumed"
@@ -220,6 +220,14 @@ def read_number(raw: Mapping[str, NDArray[np.float32]], settings: GrainSettings)
     return Reading(likeliest, _TWO_SIDED_95 * deviation, named)
 
 
+def map_of(raw: Mapping[str, NDArray[np.float32]], settings: GrainSettings) -> NDArray[np.float64]:
+    """G at each cell, (h, w); a copy, for the engine's own memory ends with the call."""
+    if settings.method == "regression":
+        return np.array(raw[MAP], np.float64)
+    places = np.clip(np.rint(raw[MAP]), 0, len(settings.grades) - 1).astype(np.intp)
+    return np.array(settings.grades)[places]
+
+
 def judge(
     raw: Mapping[str, NDArray[np.float32]],
     pixels: NDArray[np.uint8],
@@ -240,7 +248,7 @@ def judge(
     """
     from scipy.stats import t
 
-    grain_map = np.array(raw[MAP], np.float64)  # the engine's own memory ends with the call
+    grain_map = map_of(raw, settings)
     shape = pixels.shape[0], pixels.shape[1]
     reading = read_number(raw, settings)
     reason = doubt(reading, pixels, facts, settings)

@@ -39,6 +39,7 @@ class GrainCells(nn.Module):
         super().__init__()
         self.features = features
         self.fully_connected = nn.Conv2d(channels, outputs, 1)
+        self.cell_px = _CELL_PX
         self.middle = _MIDDLE_G if outputs == 1 else 0.0
 
     def forward(self, frames: Tensor) -> GrainOutput:

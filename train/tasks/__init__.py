@@ -22,6 +22,7 @@ TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
         "crack": CrackTask,
         "fracture": FractureTask,
         "grain": GrainTask,
+        "grain-classes": GrainTask,
         "phase": PhaseTask,
         "strip-gate": StripGate,
         "strip-segmenter": StripSegmenter,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 Method = Literal["regression", "classification"]
 
-LOSSES: dict[Method, str] = {"regression": "smooth_l1", "classification": "cross_entropy"}
+METHODS: Mapping[str, Method] = MappingProxyType({"grain": "regression", "grain-classes": "classification"})
+"""By the recipe's task: one number, or a logit for each grade."""
+LOSSES: Mapping[Method, str] = MappingProxyType({"regression": "smooth_l1", "classification": "cross_entropy"})
 ACCEPTED_G = 0.5
 """A regression counts as right where it is at most this far from the label (paper, section IV, metrics)."""
 _ALPHA = 1.0  # equation 2
@@ -39,7 +42,6 @@ _EXAMPLES = 8
 class GrainTaskSettings(Strict):
     """The recipe's table `settings` for `grain`."""
 
-    method: Method = Field(default="regression", description="one number, or a logit for each grade")
     rescale_g: float = Field(
         default=0.5,
         ge=0,
@@ -92,12 +94,12 @@ class GrainTask:
                 f"recipe: data.kind {recipe.data['kind']!r} does not say the grade of its pictures, expected one that "
                 "does. Set data.kind to synthetic-grain."
             )
-        expected = LOSSES[self._settings.method]
+        self._method: Method = METHODS[recipe.task]
+        expected = LOSSES[self._method]
         for number, phase in enumerate(recipe.phases):
             if phase.loss != expected:
                 raise ConfigError(
-                    f"recipe: phases.{number}.loss is {phase.loss!r}, expected {expected!r} for a "
-                    f"{self._settings.method}."
+                    f"recipe: phases.{number}.loss is {phase.loss!r}, expected {expected!r} for a {self._method}."
                 )
         train = np.asarray(dataset.split["train"])
         self._by_grade = {
@@ -110,7 +112,7 @@ class GrainTask:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The grades, in the order of a classification's outputs; a regression has one output."""
-        return ("G",) if self._settings.method == "regression" else tuple(f"{each:g}" for each in self._grades)
+        return ("G",) if self._method == "regression" else tuple(f"{each:g}" for each in self._grades)
 
     @property
     def data_digest(self) -> str:
@@ -181,7 +183,7 @@ class GrainTask:
 
     def _moved(self, place: int, *, whole: bool, rng: np.random.Generator) -> float:
         """How far the label moves; a whole picture can only be enlarged, which makes the number smaller."""
-        if self._settings.method == "regression":
+        if self._method == "regression":
             return float(rng.uniform(-self._settings.rescale_g, 0.0 if whole else self._settings.rescale_g))
         grade = self._grades[place]
         steps = (-_CLASS_STEP, 0.0) if whole else (-_CLASS_STEP, 0.0, _CLASS_STEP)
@@ -193,7 +195,7 @@ class GrainTask:
         return self._loss(output, batch.grain_number, batch.grade)
 
     def _loss(self, output: GrainOutput, grain_number: Tensor, grade: Tensor) -> Tensor:
-        if self._settings.method == "regression":
+        if self._method == "regression":
             return functional.smooth_l1_loss(output.number, grain_number, beta=_ALPHA)
         return functional.cross_entropy(output.scores, grade)
 
