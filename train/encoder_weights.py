@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ EncoderWeights = str
 
 
 _OWN = "network.encoder."
+
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+"""torchvision's DenseNet files are older than its DenseNet: `norm.1.weight` is `norm1.weight` now."""
 
 
 def encoder_state(
@@ -105,7 +109,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return dict(load_file(path))
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConfigError(
@@ -115,4 +119,4 @@ def _read(path: Path) -> dict[str, Tensor]:
     state = found.get("state_dict", found) if isinstance(found, dict) else found
     if not (isinstance(state, dict) and all(isinstance(each, Tensor) for each in state.values())):
         raise ConfigError(f"encoder weights {path}: found {type(state).__name__}, expected a state dict of tensors.")
-    return state
+    return {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}

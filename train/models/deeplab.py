@@ -92,7 +92,7 @@ class _MobileNet(nn.Module):
         self.features = features[: self._END]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        block = self.features[self._TAP].conv
+        block: nn.Sequential = self.features[self._TAP].conv  # type: ignore[assignment]  # of an InvertedResidual
         low = block[0](self.features[: self._TAP](x))
         return low, self.features[self._TAP + 1 :](block[1:](low))
 

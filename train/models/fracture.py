@@ -9,19 +9,24 @@ lose the last rows and columns of an odd map, as torch's pooling does. The netwo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import DenseNet, ResNet
+from torchvision.models.vgg import cfgs, make_layers
 
 from train.encoder_weights import EncoderWeights, encoder_state, load_encoder
 from train.models.blueprint import Blueprint, Blueprints, expect_outputs
 from train.models.grey import prepare
 from train.models.outputs import FractureOutput
-from train.models.parts import bilinear_upsampler
+from train.models.parts import bilinear_upsampler, initialise_he
+
+_VGG: Mapping[str, str] = MappingProxyType({"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"})
+"""The letters of VGG's own paper."""
 
 
 class VrNet(nn.Module):
@@ -80,14 +85,12 @@ class VuNet(nn.Module):
 
 
 def _vgg(name: str) -> nn.Sequential:
-    """VGG's convolutions by torchvision, its 2x2 max pools made average pools."""
-    features: nn.Sequential = torchvision.models.get_model(name, weights=None, init_weights=False).features
+    """VGG's convolutions by torchvision, with 2x2 average pools for its max pools and without its large classifier."""
+    features = make_layers(cfgs[_VGG[name]])
     for place, layer in enumerate(features):
         if isinstance(layer, nn.MaxPool2d):
             features[place] = nn.AvgPool2d(2)
-        elif isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # VGG's have one
+    initialise_he(features)
     return features
 
 
@@ -120,7 +123,7 @@ def _vgg_net(name: str, finish: Callable[[nn.Sequential], nn.Module]) -> Callabl
 def _vr_densenet(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
     def build_net(classes: int, weights: EncoderWeights) -> nn.Module:
         expect_outputs(f"fracture {name}", classes, 1)
-        whole = torchvision.models.get_model(name, weights=None)
+        whole: DenseNet = torchvision.models.get_model(name, weights=None)  # type: ignore[assignment]
         encoder = _Normed(whole.features)
         _load(encoder, weights, name, ignore=("classifier.",))
         return VrNet(encoder, whole.classifier.in_features)
@@ -131,10 +134,10 @@ def _vr_densenet(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
 def _vr_resnet(name: str) -> Callable[[int, EncoderWeights], nn.Module]:
     def build_net(classes: int, weights: EncoderWeights) -> nn.Module:
         expect_outputs(f"fracture {name}", classes, 1)
-        whole = torchvision.models.get_model(name, weights=None)
+        whole: ResNet = torchvision.models.get_model(name, weights=None)  # type: ignore[assignment]
         _load(whole, weights, name, ignore=("fc.",))
-        *layers, _, unit = whole.named_children()
-        return VrNet(nn.Sequential(OrderedDict(layers)), unit[1].in_features)
+        *layers, _pool, _unit = whole.named_children()
+        return VrNet(nn.Sequential(OrderedDict(layers)), whole.fc.in_features)
 
     return build_net
 

@@ -51,7 +51,7 @@ class GradCamHead(nn.Module):
     def forward(self, maps: Tensor) -> GrainOutput:
         """Score feature maps (N, C, h, w)."""
         maps = maps.float()
-        *hidden, last = self.layers
+        *hidden, last = self._chain()
         x = pool_to(maps, self.grid).flatten(1)
         passed: list[Tensor] = []
         for layer in hidden:
@@ -66,6 +66,9 @@ class GradCamHead(nn.Module):
         deviation = (maps - maps.mean((2, 3), keepdim=True)).flatten(2)
         cams = (weights @ deviation).unflatten(2, maps.shape[2:]) + scores[..., None, None]
         return GrainOutput(scores, cams.float())
+
+    def _chain(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
 
 class GrainNet(nn.Module):
@@ -130,8 +133,8 @@ def _resnet18(weights: EncoderWeights) -> _Encoder:
     whole = torchvision.models.resnet18(weights=None)
     if state := encoder_state(weights, torchvision_name="resnet18"):
         load_encoder(whole, state, ignore_prefix=("fc.",), source=weights)
-    *layers, _, (_, unit) = whole.named_children()
-    return _Encoder(nn.Sequential(OrderedDict(layers)), (1, 1), (), unit.in_features, 0.0)
+    *layers, _pool, _unit = whole.named_children()
+    return _Encoder(nn.Sequential(OrderedDict(layers)), (1, 1), (), whole.fc.in_features, 0.0)
 
 
 def _alexnet(weights: EncoderWeights) -> _Encoder:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
-import torchvision
 from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
 
 from train.encoder_weights import EncoderWeights, encoder_state, load_encoder
 from train.models.blueprint import Blueprint, Blueprints, expect_outputs, without_encoder_weights
@@ -112,7 +112,9 @@ def _build_unet(classes: int, weights: EncoderWeights) -> nn.Module:
 
 def _build_segnet(classes: int, weights: EncoderWeights) -> nn.Module:
     expect_outputs("phase segnet", classes, 2)
-    network = SegNet(torchvision.models.vgg16_bn(weights=None).features, classes)
+    features = make_layers(cfgs["D"], batch_norm=True)
+    initialise_he(features)
+    network = SegNet(features, classes)
     if state := encoder_state(weights, torchvision_name="vgg16_bn"):
         load_encoder(nn.ModuleDict({"features": network.features}), state, ignore_prefix="classifier.", source=weights)
     return Pixelwise(network, PhaseOutput, channels=3, multiple=32)
