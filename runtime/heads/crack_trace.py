@@ -1,0 +1,259 @@
+"""From a crack mask to cracks: lengths, widths, and where each crack ends.
+
+The skeleton of a component ends in three ways: at the picture's border, where the crack goes on; in a mouth, where it
+is still wide and the specimen ends; or in a tip, where it runs out. The main tip is the end of the longest path from
+the root, and the root is where the crack comes in: its widest end at the border, else its widest mouth, else the wider
+of the two ends that lie farthest apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.heads.crack_skeleton import Skeleton, thin, walk_back
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+SPUR_RATIO = 2.0
+"""A side branch is a spur of the lips if it is no longer than this many times the half width where it leaves."""
+MOUTH_RATIO = 0.5
+"""An end is a mouth if its half width is this share of the crack's greatest one, and `MOUTH_PX` at least.
+
+The skeleton of a blunt end runs into one of its corners, so its half width is that of the largest disc of which the end
+is a corner: no farther from its middle than `CORNER_RATIO` times its radius.
+"""
+MOUTH_PX = 3.0
+CORNER_RATIO = 1.8
+AROUND_PX = 5.0
+"""A tip's probability is the mean so far around it."""
+
+_HOLE_PX = 64  # a smaller hole in a mask is debris between the lips, and no crack runs around it
+_SMOOTHED_PX = 5
+_DIRECTION_PX = 7
+_STEP_PX = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class TracedTip:
+    """Where a crack runs out: on the mask's edge, to a fraction of a pixel.
+
+    Attributes:
+        main: It is the end of the longest path from the root.
+        row_px, col_px: Pixel centres have whole numbers.
+        probability: Mean crack probability of the mask's pixels around it, 0..1.
+    """
+
+    main: bool
+    row_px: float
+    col_px: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCrack:
+    """One connected crack.
+
+    Attributes:
+        first_row, first_col: Where its box begins.
+        mask: (h, w) bool, the crack in its box.
+        skeleton: (n, 2) rows and columns in the picture, without spurs.
+        length_px: Of the longest path along the skeleton, from the root to the main tip.
+        mean_width_px: Area by the length of the whole skeleton.
+        max_width_px: Of the widest circle in it.
+        tips: The main one first, then by their distance from the root, the farthest first.
+    """
+
+    first_row: int
+    first_col: int
+    mask: NDArray[np.bool_]
+    skeleton: NDArray[np.intp]
+    length_px: float
+    mean_width_px: float
+    max_width_px: float
+    tips: tuple[TracedTip, ...]
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+
+def trace_cracks(
+    probability: NDArray[np.uint8], threshold: float, *, min_size_px: int = 1, min_branch_px: float = 10.0
+) -> list[TracedCrack]:
+    """The cracks of a picture, the largest first; a pure function.
+
+    Args:
+        probability: (H, W) uint8, 255 = 1.0.
+        threshold: Probability, 0..1, from which a pixel counts.
+        min_size_px: Smaller components are left out.
+        min_branch_px: Shorter side branches are spurs, whatever the width.
+    """
+    from skimage.measure import label, regionprops
+
+    mask = probability >= level_of(threshold)
+    if not mask.any():
+        return []
+    parts = [part for part in regionprops(label(mask, connectivity=2)) if part.area >= min_size_px]
+    parts.sort(key=lambda part: (-part.area, part.bbox))
+    return [_trace(probability, part, threshold, min_branch_px) for part in parts]
+
+
+def level_of(threshold: float) -> int:
+    """The least level, 1..255, that reaches a probability."""
+    return max(1, int(np.ceil(255.0 * threshold - 1e-6)))
+
+
+def _trace(probability: NDArray[np.uint8], part: Any, threshold: float, min_branch_px: float) -> TracedCrack:
+    top, left, bottom, right = (int(each) for each in part.bbox)
+    corner = np.array((top, left))
+    skeleton, half_width = thin(_filled(part.image), (top, left, bottom, right), probability.shape)
+    graph = Skeleton(skeleton, half_width)
+    graph.prune(min_branch_px, SPUR_RATIO)
+    borders = np.array(probability.shape) - 1
+    ends = graph.ends()
+    at_border = [bool(((place <= 0) | (place >= borders)).any()) for place in graph.points(ends) + corner]
+    path, tip_paths = _route(graph, ends, at_border, float(half_width.max()))
+    length_px = smooth_length_px(graph.points(path))
+    tips: list[TracedTip] = []
+    for number, inwards in enumerate(tip_paths):
+        points = graph.points(inwards) + corner
+        place = _run_out(probability, points, threshold)
+        # The skeleton ends before the mask does.
+        length_px += float(np.hypot(*(place - points[0]))) if inwards[0] in (path[0], path[-1]) else 0.0
+        surety = _around(probability, place, threshold)
+        tips.append(TracedTip(number == 0, float(place[0]), float(place[1]), surety))
+    return TracedCrack(
+        first_row=top,
+        first_col=left,
+        mask=part.image,
+        skeleton=graph.points(graph.nodes()) + corner,
+        length_px=max(length_px, 1.0),
+        mean_width_px=float(part.area) / max(graph.length_px(), length_px, 1.0),
+        max_width_px=max(1.0, 2.0 * float(half_width.max()) - 1.0),
+        tips=tuple(tips),
+    )
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without its small holes; what reaches its box's edge is no hole."""
+    from skimage.measure import label, regionprops
+
+    filled = mask.copy()
+    for hole in regionprops(label(~np.pad(mask, 1), connectivity=1)):
+        top, left, bottom, right = hole.bbox
+        if top > 0 and hole.area < _HOLE_PX:  # the box's surroundings begin at row 0
+            filled[top - 1 : bottom - 1, left - 1 : right - 1] |= hole.image
+    return filled
+
+
+def _route(
+    graph: Skeleton, ends: Sequence[int], at_border: Sequence[bool], widest_px: float
+) -> tuple[list[int], list[list[int]]]:
+    """The longest path from the root, and the way inwards from each tip, the main tip first."""
+    if not ends:  # a ring
+        return graph.nodes()[:1], []
+    widths = {end: _blunt_px(graph, end) for end in ends}
+    border = [end for end, there in zip(ends, at_border, strict=True) if there]
+    inner = [end for end in ends if end not in border]
+    mouths = [end for end in inner if widths[end] >= max(MOUTH_PX, MOUTH_RATIO * widest_px)]
+    tips = [end for end in inner if end not in mouths]
+    root = max(border or mouths or (_wider_of_farthest(graph, ends),), key=lambda end: (widths[end], -end))
+    distance, before = graph.paths_from(root)
+    tips.sort(key=lambda end: (-distance[end], end))
+    last = tips[0] if tips else max(ends, key=lambda end: (distance[end], -end))
+    if tips == [root]:  # a single pixel
+        return [root], [[root]]
+    inwards = {tip: walk_back(before, tip)[::-1] for tip in tips}
+    if root in inwards:
+        inwards[root] = inwards[last][::-1]
+    return walk_back(before, last), [inwards[tip] for tip in tips]
+
+
+def _blunt_px(graph: Skeleton, end: int) -> float:
+    """Half width of the largest disc to which an end is a corner."""
+    distance, _ = graph.paths_from(end)
+    nodes = graph.nodes()
+    half_width = graph.half_width_px(nodes)
+    return float(half_width[distance[nodes] <= np.maximum(CORNER_RATIO * half_width, 0.5)].max())
+
+
+def _wider_of_farthest(graph: Skeleton, ends: Sequence[int]) -> int:
+    """Of the two ends with the longest path between them, the one around which the crack is wider."""
+    # From any node the farthest end is one of the two, in a tree; rings change little.
+    first = _farthest(graph, ends[0], ends)
+    second = _farthest(graph, first, ends)
+    _, before = graph.paths_from(first)
+    path = walk_back(before, second)
+    near = max(1, len(path) // 4)
+    wide, other = (float(graph.half_width_px(piece).mean()) for piece in (path[:near], path[-near:]))
+    return first if wide >= other else second
+
+
+def _farthest(graph: Skeleton, start: int, ends: Sequence[int]) -> int:
+    distance, _ = graph.paths_from(start)
+    return max(ends, key=lambda end: (distance[end], -end))
+
+
+def smooth_length_px(points: NDArray[np.intp]) -> float:
+    """Length of a path of pixels, whose stairs are smoothed first: a straight line has its own length at any angle.
+
+    >>> round(smooth_length_px(np.array([(row, row // 3) for row in range(61)])), 1)
+    63.3
+    """
+    if len(points) < 2:
+        return 0.0
+    half = min(_SMOOTHED_PX // 2 * 2, (len(points) - 1) // 2)
+    window = np.ones(2 * half + 1) / (2 * half + 1)
+    ends = np.pad(points.astype(np.float64), ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
+    smooth = np.stack([np.convolve(ends[:, axis], window, mode="valid") for axis in (0, 1)], axis=1)
+    return float(np.hypot(*np.diff(smooth, axis=0).T).sum())
+
+
+def _run_out(probability: NDArray[np.uint8], inwards: NDArray[np.intp], threshold: float) -> NDArray[np.float64]:
+    """Go on from a skeleton's end, in its own direction, until the probability falls below the threshold.
+
+    Args:
+        probability: (H, W) uint8.
+        inwards: (n, 2) the skeleton's pixels, from its end on.
+        threshold: 0..1.
+    """
+    start = inwards[0].astype(np.float64)
+    back = start - inwards[min(_DIRECTION_PX, len(inwards) - 1)]
+    ahead = back / max(1e-9, float(np.hypot(*back)))
+    level, place = 255.0 * threshold, start
+    before = _sample(probability, start)
+    while before >= level and ahead.any():
+        further = place + _STEP_PX * ahead
+        value = _sample(probability, further)
+        if value < level:
+            return place + _STEP_PX * ahead * (before - level) / max(before - value, 1e-9)
+        place, before = further, value
+    return place
+
+
+def _sample(probability: NDArray[np.uint8], place: NDArray[np.float64]) -> float:
+    """Bilinear, 0 beyond the picture."""
+    row, col = int(np.floor(place[0])), int(np.floor(place[1]))
+    down, right = float(place[0]) - row, float(place[1]) - col
+    total = 0.0
+    for rows, weight in ((row, 1.0 - down), (row + 1, down)):
+        for cols, share in ((col, 1.0 - right), (col + 1, right)):
+            if 0 <= rows < probability.shape[0] and 0 <= cols < probability.shape[1]:
+                total += weight * share * float(probability[rows, cols])
+    return total
+
+
+def _around(probability: NDArray[np.uint8], place: NDArray[np.float64], threshold: float) -> float:
+    """Mean probability of the mask's pixels around a tip, 0..1."""
+    rows = slice(max(0, round(float(place[0]) - AROUND_PX)), round(float(place[0]) + AROUND_PX) + 1)
+    cols = slice(max(0, round(float(place[1]) - AROUND_PX)), round(float(place[1]) + AROUND_PX) + 1)
+    window = probability[rows, cols]
+    counting = window[window >= level_of(threshold)]
+    return float(counting.mean()) / 255.0 if counting.size else threshold
