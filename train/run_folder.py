@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.errors import ConfigError
-from train.models import Job, Variant, build, load_weights
+from train.models import Variant, build, job_of, load_weights
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def load_run(folder: Path, *, weights: Literal["best", "last"] = "best") -> Load
     """
     recipe, record = read_recipe(folder), read_record(folder)
     classes = 1 if record.role == "gate" else len(record.classes)
-    model = build(_job(record), record.architecture, classes=classes)
+    model = build(job_of(record.task), record.architecture, classes=classes)
     path = folder / f"{weights}.safetensors"
     try:
         model.load_state_dict(load_weights(path))
@@ -121,11 +121,6 @@ def load_run(folder: Path, *, weights: Literal["best", "last"] = "best") -> Load
             "Train again with this version of ferrosight."
         ) from error
     return LoadedRun(model.eval(), recipe, record)
-
-
-def _job(record: RunRecord) -> Job:
-    """A part of a cascade by its role; a task of one graph by its own name."""
-    return record.role if record.role != "model" else record.task  # type: ignore[return-value]  # `build` checks it
 
 
 def read_recipe(folder: Path) -> Recipe:

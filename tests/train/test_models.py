@@ -13,6 +13,7 @@ from train.models import (
     ARCHITECTURES,
     GREY_MEAN,
     GREY_STD,
+    JOBS,
     CrackOutput,
     FractureOutput,
     GateOutput,
@@ -22,8 +23,10 @@ from train.models import (
     build,
     count_parameters,
     fine_tune_from,
+    job_of,
     scale_grey,
 )
+from train.tasks import TASKS
 
 
 class Known(NamedTuple):
@@ -88,9 +91,9 @@ RUN = {
 }
 SHAPES = {
     GateOutput: lambda _: ((2,), (2, ...)),
-    SegmenterOutput: lambda outputs: ((2, outputs, 41, 59),),
-    CrackOutput: lambda outputs: ((2, outputs, 41, 59),),
-    PhaseOutput: lambda outputs: ((2, outputs, 41, 59),),
+    SegmenterOutput: lambda outputs: ((2, outputs, 63, 67),),
+    CrackOutput: lambda outputs: ((2, outputs, 63, 67),),
+    PhaseOutput: lambda outputs: ((2, outputs, 63, 67),),
     FractureOutput: lambda _: ((2,), (2, ...)),
     GrainOutput: lambda outputs: ((2, outputs), (2, outputs, ...)),
 }
@@ -126,7 +129,7 @@ def test_network_has_the_papers_number_of_parameters(known):
 @pytest.mark.parametrize("known", [each for each in NETWORKS if (each.job, each.architecture) in RUN], ids=name_of)
 def test_network_answers_in_its_tasks_terms_whatever_the_frames_type_and_size(known):
     model = build_known(known).eval()
-    frames = torch.randint(0, 256, (2, 1, 41, 59), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (2, 1, 63, 67), dtype=torch.uint8)
     with torch.inference_mode():
         from_bytes, from_floats = model(frames), model(frames.float())
     kind = OUTPUTS[known.job]
@@ -145,6 +148,13 @@ def test_a_compact_network_fits_into_what_ships(job, architecture):
     with torch.device("meta"):
         model = build(job, architecture, classes={"segmenter": 4, "phase": 2}.get(job, 1))
     assert 2 * count_parameters(model) < 4e6
+
+
+def test_every_task_knows_its_network():
+    assert set(JOBS) == set(TASKS)
+    assert set(JOBS.values()) == set(ARCHITECTURES)
+    with pytest.raises(ConfigError, match="task 'rolling': no network is known for it, expected one of strip-gate"):
+        job_of("rolling")
 
 
 def test_padding_changes_nothing_inside_the_frame():

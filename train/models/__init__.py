@@ -32,6 +32,7 @@ __all__ = [
     "ARCHITECTURES",
     "GREY_MEAN",
     "GREY_STD",
+    "JOBS",
     "Blueprint",
     "CrackOutput",
     "EncoderWeights",
@@ -46,6 +47,7 @@ __all__ = [
     "count_parameters",
     "find_blueprint",
     "fine_tune_from",
+    "job_of",
     "load_weights",
     "pad_to_multiple",
     "prepare",
@@ -66,6 +68,31 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
     }
 )
 """Every network by job and architecture; the first of a variant is its default."""
+
+
+JOBS: Mapping[str, Job] = MappingProxyType(
+    {
+        "strip-gate": "gate",
+        "strip-segmenter": "segmenter",
+        "fracture": "fracture",
+        "crack": "crack",
+        "phase": "phase",
+        "grain": "grain",
+        "grain-classes": "grain",
+    }
+)
+"""What the network of each of `train.tasks.TASKS` does."""
+
+
+def job_of(task: str) -> Job:
+    """What a task's network does.
+
+    Raises:
+        ConfigError: No such task.
+    """
+    if task not in JOBS:
+        raise ConfigError(f"task {task!r}: no network is known for it, expected one of {', '.join(JOBS)}.")
+    return JOBS[task]
 
 
 def find_blueprint(job: Job, architecture: str) -> Blueprint:
