@@ -223,7 +223,7 @@ def _brittle_map(seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, 
 
 def _draw_steel(seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, brittle: NDArray[np.bool_]) -> Floats:
     """The surface in grey levels under even light, (H, W) float32."""
-    from scipy.ndimage import gaussian_filter
+    from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
     rng = np.random.default_rng((seed, _STREAM_STEEL))
     shape, thickness_px = specimen.shape, specimen.thickness_px
@@ -248,7 +248,8 @@ def _draw_steel(seed: int, specimen: _Specimen, depth: Floats, lip_px: Floats, b
     soft = gaussian_filter(brittle.astype(np.float32), float(rng.uniform(0.8, 2.2)), truncate=2.5)
     steel = torn + soft * (cleaved - torn)
     # The step between the two is a small cliff that catches the light.
-    steel *= 1.0 + 0.9 * np.clip(gaussian_filter(soft, 1.2, order=(1, 0), truncate=2.5), -0.15, 0.15)
+    cliff = gaussian_filter1d(gaussian_filter1d(soft, 1.2, axis=0, order=1, truncate=2.5), 1.2, axis=1, truncate=2.5)
+    steel *= 1.0 + 0.9 * np.clip(cliff, -0.15, 0.15)
     count = int(rng.poisson(1.4)) if rng.random() < 0.6 else 0
     span = float(specimen.upper.mean()) + 0.2 * thickness_px, float(specimen.lower.mean()) - 0.2 * thickness_px
     steel *= texture.relief(rng, shape, 0.35 * thickness_px)

@@ -47,7 +47,8 @@ def facets(rng: np.random.Generator, shape: tuple[int, int], grain_px: float, gl
         grain_px: Mean distance of facets.
         glitter: Deviation of the facets' brightness, about 0.2 to 0.4.
     """
-    bend = 0.55 * grain_px * np.stack([blurred_noise(rng, shape, (0.9 * grain_px,) * 2) for _ in range(2)])
+    sway_px = 0.9 * grain_px
+    bend = 0.55 * grain_px * np.stack([blurred_noise(rng, shape, (sway_px, sway_px)) for _ in range(2)])
     fine = _facet_layer(rng, bend, grain_px, 0.75 * glitter)
     coarse = _facet_layer(rng, 1.6 * bend, 2.9 * grain_px, 0.42 * glitter)
     grit = blurred_noise(rng, shape, (0.7, 0.7))

@@ -146,7 +146,7 @@ def pixel_weights(pixels: int, cells: int, cell_px: int | None) -> NDArray[np.fl
     return _weights((np.arange(pixels) + 0.5) / step, cells)
 
 
-def _weights(places: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+def _weights(places: NDArray[np.floating[Any]], cells: int) -> NDArray[np.float32]:
     """What each cell says of places along an axis, in cells from the first one's edge; (places, cells) float32."""
     offset = np.abs(np.clip(places - 0.5, 0.0, cells - 1.0)[:, None] - np.arange(cells)[None, :])
     return np.clip(1.0 - offset, 0.0, 1.0).astype(np.float32)
