@@ -52,7 +52,14 @@ def write_line(folder: Path, bundle: Path, *, camera: str, station: str = "", ru
 
 
 def write_rig(
-    folder: Path, bundle: Path, *, trigger: str = "", request: str = "", hot_folder: str | None = "", station: str = ""
+    folder: Path,
+    bundle: Path,
+    *,
+    trigger: str = "",
+    request: str = "",
+    hot_folder: bool = True,
+    station: str = "",
+    endpoint: str = "tcp://127.0.0.1:*",
 ) -> Path:
     """Write the configuration of a triggered station called `rig` and give its path.
 
@@ -61,16 +68,17 @@ def write_rig(
         bundle: A bundle that scores pictures.
         trigger: TOML lines of the trigger's table.
         request: TOML lines of its request table.
-        hot_folder: Further TOML lines of its hot folder's table; None has no hot folder.
+        hot_folder: Whether it has one.
         station: Further TOML lines of the station, before its tables.
+        endpoint: Of the requests.
     """
     path = folder / "line.toml"
     (folder / "hot").mkdir(exist_ok=True)
-    hot = "" if hot_folder is None else f'[stations.trigger.hot_folder]\npath = "hot"\n{QUICK}{hot_folder}\n'
+    hot = f'[stations.trigger.hot_folder]\npath = "hot"\n{QUICK}' if hot_folder else ""
     path.write_text(
         f'line = "test-line"\n[[stations]]\nname = "rig"\nrun = "heat-1"\nbundle = "{bundle}"\n'
         f'journal = "journal.sqlite"\nthreads = 1\n{station}\n[stations.trigger]\n{trigger}\n{hot}'
-        f'[stations.trigger.request]\nendpoint = "tcp://127.0.0.1:*"\n{request}\n'
+        f'[stations.trigger.request]\nendpoint = "{endpoint}"\n{request}\n'
         "[stations.rules]\nleft_out_thicknesses = 0.0\n"
         '[stations.wire]\npublish = "tcp://127.0.0.1:*"\nreplay = "tcp://127.0.0.1:*"\n'
         "linger_s = 30.0\nheartbeat_s = 0.2\n"

@@ -83,7 +83,7 @@ class RequestSocket:
         Raises:
             RefusedError: It is.
         """
-        largest = max(map(len, request.parts), default=0)
+        largest = max(map(len, request.parts[1:]), default=0)
         if largest > self._max_bytes:
             raise RefusedError(
                 "too_large",

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from camera.config import FolderSettings
 from runtime.config import read_config
 from runtime.errors import ConfigError
 
@@ -27,12 +28,18 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (station,) = read_config(write(tmp_path, STATION)).stations
     assert station.bundle == tmp_path / "bundles/strip"
     assert station.journal == tmp_path / "var/top.sqlite"
+    assert isinstance(station.camera, FolderSettings)
     assert station.camera.path == tmp_path / "pictures"
 
 
-def test_the_example_that_ships_is_valid() -> None:
-    example = Path(__file__).parents[2] / "examples/strip_line.toml"
-    assert read_config(example).stations[0].name == "top"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
+def test_the_examples_that_ship_are_valid(example: Path) -> None:
+    for station in read_config(example).stations:
+        assert (station.camera is None) != (station.trigger is None)
+        assert station.bundle.parent == EXAMPLES / "../models"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,69 @@ def test_a_wrong_key_or_value_is_named_with_what_to_do(tmp_path: Path, change: t
         read_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+RIG = """
+line = "test-house"
+[[stations]]
+name = "rig"
+bundle = "fracture"
+[stations.trigger]
+album = "album"
+[stations.trigger.hot_folder]
+path = "hot"
+[stations.trigger.request]
+keep = "kept"
+"""
+
+
+def test_a_trigger_stands_in_for_a_camera_with_its_paths_relative_to_the_file(tmp_path: Path) -> None:
+    (station,) = read_config(write(tmp_path, RIG)).stations
+    assert station.camera is None
+    assert station.trigger is not None
+    assert station.trigger.hot_folder is not None
+    assert (station.trigger.hot_folder.path, station.trigger.album) == (tmp_path / "hot", tmp_path / "album")
+    assert station.trigger.request.keep == tmp_path / "kept"
+    assert station.endpoints[-1] == "tcp://127.0.0.1:5558"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[stations.trigger]", "[stations.triger]"), "'stations.0.triger' does not exist. Did you mean 'trigger'"),
+        (('path = "hot"', 'path = "hot"\nsettle_ms = 5'), "settle_ms' does not exist. Did you mean 'settle_s'"),
+        (('path = "hot"', 'path = "hot"\nsettle_s = 0'), "'stations.0.trigger.hot_folder.settle_s': found 0"),
+        (('path = "hot"', ""), "'stations.0.trigger.hot_folder.path' is missing"),
+        (('album = "album"', 'needs = ["weight_kg"]'), "'stations.0.trigger.needs.0': found 'weight_kg'"),
+        (('keep = "kept"', "max_bytes = 1"), "'stations.0.trigger.request.max_bytes': found 1"),
+        (('keep = "kept"', "max_bytes = 1e12"), "'stations.0.trigger.request.max_bytes': found 1000000000000"),
+        (('[stations.trigger.hot_folder]\npath = "hot"\n', ""), ""),
+        (
+            ('[stations.trigger.hot_folder]\npath = "hot"\n[stations.trigger.request]\nkeep = "kept"',
+             "[stations.trigger.request]\npictures = false"),
+            "'stations.0.trigger': nothing would ever be scored",
+        ),
+        (("[stations.trigger]", '[stations.camera]\nkind = "folder"\npath = "x"\n[stations.trigger]'),
+         "'stations.0': found camera and trigger, expected exactly one of them. Change it."),
+        (("[stations.trigger]", "[stations.ring]\nslots = 8\n[stations.trigger]"),
+         "'stations.0': ring is for cameras, and this station has a trigger"),
+        (('keep = "kept"', 'endpoint = "tcp://127.0.0.1:5557"'), "endpoint 'tcp://127.0.0.1:5557' stands twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_trigger_is_named_with_what_to_do(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in RIG
+    path = write(tmp_path, RIG.replace(*change))
+    if not message:
+        read_config(path)
+        return
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert message in str(caught.value)
+
+
+def test_a_station_without_camera_and_trigger_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found neither camera nor trigger"):
+        read_config(write(tmp_path, RIG[: RIG.index("[stations.trigger]")]))
 
 
 def test_stations_that_share_an_endpoint_are_refused(tmp_path: Path) -> None:

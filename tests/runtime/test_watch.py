@@ -14,7 +14,7 @@ from runtime.journal import Retention
 from runtime.messages import MESSAGE, Coverage, Message
 from runtime.watch import Show, Tally, find_station, replay_beside, watch
 from runtime.watch_screen import header, line_of
-from tests.runtime.wire import STATION, Station, defect, inspected, missed, run_ended, run_started
+from tests.runtime.wire import STATION, Station, defect, inspected, missed, overridden, run_ended, run_started
 
 BOOKS = Coverage(frames_expected=6, frames_inspected=3, frames_missed=3, complete=True)
 RUN: list[Message] = [
@@ -126,6 +126,11 @@ def test_the_header_names_what_is_wrong_only_when_it_is() -> None:
 def test_live_messages_carry_no_mark() -> None:
     assert "recovered" not in line_of(Received(inspected(0), (), recovered=False)).plain
     assert "recovered" in line_of(Received(inspected(0), (), recovered=True)).plain
+
+
+def test_an_override_names_who_and_why() -> None:
+    line = line_of(Received(overridden(46, 45), (), recovered=False)).plain
+    assert "A7-1  rejected  by M. Hadfield, accepted in message 45: inverse fracture at the hammer side" in line
 
 
 def test_the_station_is_found_by_its_heartbeat(station: Station) -> None:

@@ -1,0 +1,193 @@
+"""The hot folder through a whole station: what comes into it, and what the station says."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import ConfigError, EngineError
+from runtime.messages import Message, Missed, RunEnded, RunStarted, Scored
+from runtime.sized_engines import SizedEngines
+from tests.bundles import make_strip_bundle
+from tests.fracture_bundles import make_fracture_bundle
+from tests.lines import write_rig
+from tests.runtime.triggered.rig import png, rig
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_fracture_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+def scored(messages: list[Message]) -> list[str]:
+    return [Path(message.source).name for message in messages if isinstance(message, Scored)]
+
+
+def test_what_lies_there_and_what_comes_is_scored_once_and_known_after_a_restart(tmp_path: Path, bundle: Path) -> None:
+    config = write_rig(tmp_path, bundle)
+    hot = tmp_path / "hot"
+    (hot / "a.png").write_bytes(png(0.1, 1))
+    with rig(config) as running:
+        assert scored(running.messages(2)) == ["a.png"]
+        (hot / "renamed.tmp").write_bytes(png(0.1, 2))
+        (hot / "renamed.tmp").rename(hot / "b.png")
+        assert scored(running.messages(3)) == ["a.png", "b.png"]
+        shutil.copy(hot / "a.png", hot / "copy_of_a.png")
+        (hot / "b.png").rename(hot / "c.png")
+        (hot / "a.png").write_bytes(png(0.5, 3))  # the same name, another picture
+        assert scored(running.messages(4)) == ["a.png", "b.png", "a.png"]
+    with rig(config) as running:
+        (hot / "d.png").write_bytes(png(0.1, 4))
+        messages = running.messages(7)
+    assert [message.kind for message in messages[4:]] == ["run_ended", "run_started", "scored"]
+    assert scored(messages) == ["a.png", "b.png", "a.png", "d.png"]
+    assert all(
+        count == 1
+        for count in Counter(message.image_digest() for message in messages if message.image_digest()).values()
+    )
+    ended = messages[4]
+    assert isinstance(ended, RunEnded)
+    assert ended.reason == "stopped"
+    assert ended.coverage.complete
+    assert ended.coverage.frames_inspected == 3
+
+
+def test_a_picture_that_is_written_slowly_is_scored_once_when_it_is_whole(tmp_path: Path, bundle: Path) -> None:
+    data = png(0.1, 1)
+    with rig(write_rig(tmp_path, bundle)) as running:
+        with (running.hot / "a.png").open("wb", buffering=0) as file:
+            for first in range(0, len(data), 40):
+                file.write(data[first : first + 40])
+                time.sleep(0.08)  # longer than it takes for settled, shorter than the patience
+        messages = running.messages(2)
+        assert scored(messages) == ["a.png"]
+        (running.hot / "b.png").write_bytes(png(0.1, 2))
+        assert [message.kind for message in running.messages(3)] == ["run_started", "scored", "scored"]
+
+
+def test_garbage_is_missed_once_its_patience_is_out_and_not_told_again(tmp_path: Path, bundle: Path) -> None:
+    config = write_rig(tmp_path, bundle)
+    (tmp_path / "hot" / "half.png").write_bytes(png(0.1, 1)[:100])
+    (tmp_path / "hot" / "empty.jpg").write_bytes(b"")
+    with rig(config) as running:
+        missed = running.messages(3)[1:]
+    with rig(config) as running:
+        (running.hot / "a.png").write_bytes(png(0.1, 2))
+        assert [message.kind for message in running.messages(6)[3:]] == ["run_ended", "run_started", "scored"]
+        time.sleep(1.2)  # the patience with the two
+        (running.hot / "half.png").write_bytes(png(0.1, 1))
+        assert scored(running.messages(7)) == ["a.png", "half.png"]
+    assert {(Path(m.source).name, m.reason) for m in missed if isinstance(m, Missed)} == {
+        ("half.png", "unreadable"),
+        ("empty.jpg", "unreadable"),
+    }
+
+
+def test_a_file_that_never_stands_still_is_named(tmp_path: Path, bundle: Path) -> None:
+    done = threading.Event()
+    data = png(0.1, 1)
+
+    def write() -> None:
+        while not done.wait(0.005):
+            (tmp_path / "hot" / "a.png").write_bytes(data)
+
+    with rig(write_rig(tmp_path, bundle)) as running:
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            missed = running.messages(2)[-1]
+        finally:
+            done.set()
+            writer.join()
+        assert isinstance(missed, Missed)
+        assert (missed.reason, Path(missed.source).name, missed.image_sha256) == ("not_settled", "a.png", None)
+        assert scored(running.messages(3)) == ["a.png"]
+
+
+def test_facts_beside_a_picture_are_waited_for_and_a_want_of_them_can_be_mended(tmp_path: Path, bundle: Path) -> None:
+    config = write_rig(tmp_path, bundle, trigger='needs = ["thickness_mm"]\nfacts_wait_s = 0.5\n')
+    with rig(config) as running:
+        (running.hot / "late.png").write_bytes(png(0.1, 1))
+        (running.hot / "late.toml").write_text('specimen = "late"\nthickness_mm = 19.0\n')
+        (running.hot / "without.png").write_bytes(png(0.1, 2))
+        messages = running.messages(3)
+        assert isinstance(messages[1], Scored)
+        assert messages[1].facts.specimen == "late"
+        assert isinstance(messages[2], Missed)
+        assert messages[2].reason == "no_facts"
+        (running.hot / "without.toml").write_text("thickness_mm = -19.0\n")
+        bad = running.messages(4)[-1]
+        assert isinstance(bad, Missed)
+        assert (bad.reason, "thickness_mm" in bad.detail) == ("bad_facts", True)
+        (running.hot / "without.toml").write_text("thickness_mm = 19.0\n")
+        assert scored(running.messages(5)) == ["late.png", "without.png"]
+
+
+def test_a_hot_folder_that_goes_away_is_waited_for(
+    tmp_path: Path, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rig(write_rig(tmp_path, bundle)) as running, running.client() as client:
+        running.messages(1)
+        running.hot.rename(tmp_path / "elsewhere")
+        time.sleep(0.3)
+        assert client.score(png(0.1, 1)).message.kind == "scored", "requests go on"
+        (tmp_path / "elsewhere").rename(running.hot)
+        (running.hot / "b.png").write_bytes(png(0.1, 2))
+        assert scored(running.messages(3)) == ["", "b.png"]
+    assert len([record for record in caplog.records if "is gone" in record.message]) == 1
+
+
+def test_a_model_that_fails_again_and_again_ends_the_run_with_every_picture_named(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: SizedEngines, shape: tuple[int, int]) -> object:
+        raise EngineError("engine: found no device, expected one. Look at its cable.")
+
+    monkeypatch.setattr(SizedEngines, "open", broken)
+    config = write_rig(tmp_path, bundle, station="engine_failures = 2\n")
+    for seed in range(3):
+        (tmp_path / "hot" / f"{seed}.png").write_bytes(png(0.1, seed))
+    with pytest.raises(EngineError, match="2 pictures failed in a row"), rig(config) as running:
+        messages = running.messages(4)
+    assert [message.kind for message in messages] == ["run_started", "missed", "missed", "run_ended"]
+    ended = messages[-1]
+    assert isinstance(ended, RunEnded)
+    assert ended.reason == "failed"
+    assert ended.coverage.complete
+    monkeypatch.undo()
+    with rig(config) as running:
+        assert scored(running.messages(8)) == ["0.png", "1.png", "2.png"], "the next start tries them again"
+
+
+def test_a_picture_of_a_size_that_the_graph_does_not_take_is_missed(tmp_path: Path, bundle: Path) -> None:
+    with rig(write_rig(tmp_path, bundle, trigger="max_pixels = 5000\n")) as running:
+        (running.hot / "a.png").write_bytes(png(0.1, 1))
+        missed = running.messages(2)[-1]
+    assert isinstance(missed, Missed)
+    assert (missed.reason, "found 6144 pixels" in missed.detail) == ("wrong_size", True)
+
+
+def test_a_bundle_of_frames_and_a_folder_that_is_not_there_are_refused(tmp_path: Path, bundle: Path) -> None:
+    strip = make_strip_bundle(tmp_path / "strip")
+    with pytest.raises(ConfigError, match="expected one that scores single pictures"), rig(write_rig(tmp_path, strip)):
+        pass
+    config = write_rig(tmp_path, bundle)
+    (tmp_path / "hot").rmdir()
+    with pytest.raises(ConfigError, match=r"found no hot folder .*hot"), rig(config):
+        pass
+
+
+def test_a_run_begins_with_the_model_and_the_trigger(tmp_path: Path, bundle: Path) -> None:
+    with rig(write_rig(tmp_path, bundle)) as running:
+        (started,) = running.messages(1)
+    assert isinstance(started, RunStarted)
+    assert (started.camera, started.model.bundle, started.run) == ("trigger", "tiny-fracture", "heat-1")
+
+
+def test_surfaces_of_tests_differ() -> None:
+    assert len({png(0.1, seed) for seed in range(300)}) == 300
