@@ -11,9 +11,9 @@ from pydantic import Field, model_validator
 from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, TverskyLoss
 from torch import Tensor, nn
 
+from runtime.crack_figures import CrackFigures
 from runtime.errors import ConfigError
 from train.augment import make_augmentation
-from train.crack_figures import CrackFigures
 from train.datasets.base import Dataset
 from train.losses import BceDice, Loss
 from train.models import CrackOutput, build
