@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from runtime.errors import DataError
 from train.datasets.base import Dataset, Sample, Split
+from train.datasets.crackforest import CrackForestSettings, open_crackforest
 from train.datasets.fracture import FractureSettings, open_fracture
 from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
 from train.datasets.phase_maps import PhaseMapSettings, UhcsSettings, open_phase_maps, open_uhcs
@@ -48,6 +49,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
         "phase": DatasetKind(PhaseMapSettings, open_phase_maps),
         "uhcs": DatasetKind(UhcsSettings, open_uhcs),
         "synthetic-grain": DatasetKind(SyntheticGrainSettings, open_synthetic_grain),
+        "crackforest": DatasetKind(CrackForestSettings, open_crackforest),
         "synthetic-crack": DatasetKind(SyntheticCrackSettings, open_synthetic_crack),
         "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
     }
