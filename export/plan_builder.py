@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from export.manifest import EngineManifest
 from runtime.errors import EngineError
+from runtime.manifest import EngineManifest
 from runtime.spec import GraphSpec
 
 Progress = Callable[[str, str, int, int], None]

@@ -6,55 +6,21 @@ builds for the GPU that it runs on. Both read the same half graph: a strongly ty
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
 import re
-import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
 
 from export.bundle import write_spec
-from export.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
 from export.plan_builder import Progress, build_plan
 from runtime.bundle import Bundle, digest_of, open_bundle
+from runtime.cuda import open_cuda
 from runtime.errors import BundleError, EngineError
+from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
+from runtime.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
 from runtime.spec import Precision, TensorSpec
 
-FlavourName = Literal["tensorrt", "tensorrt_rtx"]
-
-
-@dataclass(frozen=True, slots=True)
-class Flavour:
-    """One TensorRT, and what it can do.
-
-    Attributes:
-        module: Imported when plans are built.
-        install_command: What installs it.
-        ahead_of_time: Builds for compute capabilities, with no GPU present.
-        distributions: Pattern of the installed distribution whose name tells the CUDA version.
-    """
-
-    module: str
-    install_command: str
-    ahead_of_time: bool
-    distributions: str
-
-
-FLAVOURS: Mapping[FlavourName, Flavour] = MappingProxyType(
-    {
-        "tensorrt_rtx": Flavour(
-            "tensorrt_rtx", "pip install 'ferrosight[tensorrt-rtx]'", True, r"tensorrt[-_]rtx[-_]cu(\d+)[-_]libs"
-        ),
-        "tensorrt": Flavour(
-            "tensorrt", "pip install tensorrt (on a Jetson: JetPack)", False, r"tensorrt[-_]cu(\d+)[-_]libs"
-        ),
-    }
-)
 TARGETS = ("8.6", "8.9", "12.0")
 """The desktop GPUs of the RTX 30, 40 and 50 series."""
 BATCH = (1, 8, 32)
@@ -142,14 +108,14 @@ def build_plans(
         EngineError: TensorRT is not installed, no GPU is present, or a graph cannot be parsed or built.
     """
     opened = open_bundle(bundle)
-    trt = _import(flavour)
+    trt = import_flavour(flavour, "build")
     wanted = {
         role: EngineManifest(
             role=role,
             onnx_sha256=digest_of(opened.model_file(role, precision)),
             flavour=flavour,
             version=str(trt.__version__),
-            cuda=_cuda(FLAVOURS[flavour].distributions),
+            cuda=cuda_of(flavour),
             targets=_in_order(targets) if FLAVOURS[flavour].ahead_of_time else (),
             gpu=None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)(),
             precision=precision,
@@ -180,39 +146,19 @@ def _in_order(targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def present_gpu() -> Gpu:
-    """The first GPU of this machine, as the driver's own tool names it.
+    """The first GPU of this machine, named as the line will find it when it opens the plan.
 
     Raises:
         EngineError: There is none, or no driver.
     """
-    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
     try:
-        text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-        name, _, capability = text.strip().splitlines()[0].rpartition(",")
-        return Gpu(name=name.strip(), capability=capability.strip())
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError) as error:
+        with open_cuda() as cuda:
+            return Gpu(name=cuda.gpu.name, capability=cuda.gpu.capability)
+    except EngineError as error:
         raise EngineError(
-            f"build: found no GPU that nvidia-smi can name ({error}), expected the one to build for. Build on the "
-            "machine that runs the plan, or build with tensorrt_rtx, which needs none."
+            f"build: found no GPU ({error}), expected the one to build for. Build on the machine that runs the plan, "
+            "or build with tensorrt_rtx, which needs none."
         ) from error
-
-
-def _import(flavour: FlavourName) -> Any:
-    entry = FLAVOURS[flavour]
-    if importlib.util.find_spec(entry.module) is None:
-        raise EngineError(
-            f"build: found no library {entry.module!r}, expected it to be installed. Run: {entry.install_command}"
-        )
-    return importlib.import_module(entry.module)
-
-
-def _cuda(pattern: str) -> str | None:
-    """The CUDA version in the name of an installed distribution."""
-    for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name and (match := re.fullmatch(pattern, name)):
-            return match[1]
-    return None
 
 
 def _is_there(bundle: Bundle, manifest: EngineManifest) -> bool:

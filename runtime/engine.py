@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from runtime.cuda import CudaApi
     from runtime.spec import Arithmetic, GraphSpec
 
 
@@ -28,6 +29,8 @@ class EngineSettings:
         threads: CPU threads an engine may use; None leaves it to the backend.
         arithmetic: In what a CPU computes a half file; None takes what the graph's contract says. An FP32 file is
             always computed in FP32.
+        cuda_api: By which library a GPU is driven, a key of `runtime.cuda.CUDA_APIS`.
+        cache: Folder for kernels that are compiled on this machine; None takes the user's cache folder.
     """
 
     max_batch: int
@@ -36,6 +39,8 @@ class EngineSettings:
     width_px: int | None = None
     threads: int | None = None
     arithmetic: Arithmetic | None = None
+    cuda_api: CudaApi = "cuda_bindings"
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

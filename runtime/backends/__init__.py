@@ -12,6 +12,7 @@ from typing import cast
 
 from runtime.engine import Engine, EngineSettings, OpenEngine
 from runtime.errors import EngineError
+from runtime.flavours import FLAVOURS
 from runtime.spec import GraphSpec
 
 DEFAULT_BACKEND = "openvino"
@@ -26,12 +27,14 @@ class BackendEntry:
         function: Its `runtime.engine.OpenEngine`.
         library: The library that the module imports.
         install_command: What installs it.
+        on_gpu: It needs an NVIDIA GPU, and plans that `ferrosight build` has made for it.
     """
 
     module: str
     function: str
     library: str
     install_command: str
+    on_gpu: bool = False
 
     @property
     def installed(self) -> bool:
@@ -53,8 +56,25 @@ BACKENDS: Mapping[str, BackendEntry] = MappingProxyType(
             library="onnxruntime",
             install_command="pip install 'ferrosight[onnxruntime]'",
         ),
+        "tensorrt": BackendEntry(
+            module="runtime.backends.tensorrt",
+            function="open_tensorrt",
+            library=FLAVOURS["tensorrt"].module,
+            install_command=FLAVOURS["tensorrt"].install_command,
+            on_gpu=True,
+        ),
+        "tensorrt_rtx": BackendEntry(
+            module="runtime.backends.tensorrt",
+            function="open_tensorrt_rtx",
+            library=FLAVOURS["tensorrt_rtx"].module,
+            install_command=FLAVOURS["tensorrt_rtx"].install_command,
+            on_gpu=True,
+        ),
     }
 )
+
+CPU_BACKENDS = tuple(name for name, entry in BACKENDS.items() if not entry.on_gpu)
+"""Those that run anywhere."""
 
 
 def entry_of(backend: str, backends: Mapping[str, BackendEntry] = BACKENDS) -> BackendEntry:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from export.bundle import Draft, write_bundle
-from export.manifest import read_manifest
 from export.parity import Golden
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
+from runtime.manifest import read_manifest
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle, plain_frames, seal
 

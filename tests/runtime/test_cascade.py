@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.backends import BACKENDS
+from runtime.backends import BACKENDS, CPU_BACKENDS
 from runtime.bundle import open_bundle
 from runtime.cascade import Cascade
 from runtime.engine import Engine, EngineSettings, Ticket
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_strip_bundle(tmp_path_factory.mktemp("bundle"), HEIGHT, WIDTH)
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=sorted(CPU_BACKENDS))
 def cascade(request: pytest.FixtureRequest, folder: Path) -> Iterator[Cascade]:
     if not BACKENDS[request.param].installed:
         pytest.skip(f"{BACKENDS[request.param].library} is not installed")

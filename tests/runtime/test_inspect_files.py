@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from camera.base import CameraError
-from runtime.backends import BACKENDS
+from runtime.backends import BACKENDS, CPU_BACKENDS
 from runtime.bundle import Bundle, open_bundle
 from runtime.errors import BundleError, ConfigError, EngineError
 from runtime.facts import Facts
@@ -52,7 +52,7 @@ def rows(summary: InspectSummary) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", sorted(CPU_BACKENDS))
 def test_a_folder_is_inspected_in_natural_order(tmp_path: Path, bundle: Bundle, backend: str) -> None:
     if not BACKENDS[backend].installed:
         pytest.skip(f"{BACKENDS[backend].library} is not installed")

@@ -1,4 +1,4 @@
-"""What `runtime.engine.Engine` promises, asked of every backend that is installed."""
+"""What `runtime.engine.Engine` promises, asked of every backend; TensorRT's computes in software where no GPU is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends import BACKENDS, open_engine
 from runtime.engine import Engine, EngineSettings, Ticket
 from runtime.errors import EngineError
 from runtime.spec import Arithmetic, GraphSpec, Precision
@@ -22,21 +21,21 @@ from tests.runtime.backends.graphs import (
     write_pair,
     write_shrinking,
 )
+from tests.runtime.backends.openers import EVERY_BACKEND, Backend
 
 SETTINGS = EngineSettings(max_batch=4, slots=3)
 
 
-@pytest.fixture(params=sorted(BACKENDS))
-def backend(request: pytest.FixtureRequest) -> str:
-    if not BACKENDS[request.param].installed:
-        pytest.skip(f"{BACKENDS[request.param].library} is not installed")
+@pytest.fixture(params=EVERY_BACKEND)
+def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return request.param
 
 
 @pytest.fixture
-def engine(backend: str, tmp_path: Path):
+def engine(backend: Backend, tmp_path: Path):
     graph = write_pair(tmp_path / "pair.onnx")
-    with open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS) as opened:
+    with backend.open(tmp_path / "pair.onnx", graph, SETTINGS) as opened:
         yield opened
 
 
@@ -47,8 +46,8 @@ def run(engine: Engine, frames: np.ndarray) -> dict[str, np.ndarray]:
     return outputs
 
 
-def test_it_says_what_it_is(engine: Engine, backend: str) -> None:
-    assert engine.backend == backend
+def test_it_says_what_it_is(engine: Engine, backend: Backend) -> None:
+    assert engine.backend == backend.name
     assert engine.precision == "fp16"
     assert engine.settings is SETTINGS
     assert [output.name for output in engine.graph.outputs] == ["mean_grey", "inverted"]
@@ -181,24 +180,26 @@ def test_close_waits_and_may_be_called_again(engine: Engine) -> None:
         engine.collect(ticket)
 
 
-def test_a_batch_that_fails_frees_its_slot_and_the_next_one_runs(backend: str, tmp_path: Path) -> None:
+def test_a_batch_that_fails_frees_its_slot_and_the_next_one_runs(backend: Backend, tmp_path: Path) -> None:
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with open_engine(backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)) as engine:
+    with backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)) as engine:
         for _ in range(3):
             ticket = engine.submit(black + 7)
-            with pytest.raises(EngineError, match=rf"{backend} \(brittle.onnx\): a batch of 2 failed to run: .*\w"):
+            with pytest.raises(
+                EngineError, match=rf"{backend.name} \(brittle.onnx\): a batch of 2 failed to run: .*\w"
+            ):
                 engine.collect(ticket)
             with pytest.raises(EngineError, match="free, expected it collected"):
                 engine.release(ticket)
         assert run(engine, black)["mean_grey"].tolist() == [0, 0]
 
 
-def test_a_failure_is_never_followed_by_made_up_figures(backend: str, tmp_path: Path) -> None:
+def test_a_failure_is_never_followed_by_made_up_figures(backend: Backend, tmp_path: Path) -> None:
     """Batches that were in flight beside a failing one give the right figures, or fail as well."""
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with open_engine(backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)) as engine:
+    with backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)) as engine:
         tickets = [engine.submit(black), engine.submit(black + 7), engine.submit(black)]
         assert engine.collect(tickets[0])["mean_grey"].tolist() == [0, 0]
         engine.release(tickets[0])
@@ -212,41 +213,41 @@ def test_a_failure_is_never_followed_by_made_up_figures(backend: str, tmp_path: 
             assert engine.collect(ticket)["mean_grey"].tolist() == [0, 0]
 
 
-def test_close_with_a_failing_batch_in_flight_is_quiet(backend: str, tmp_path: Path) -> None:
+def test_close_with_a_failing_batch_in_flight_is_quiet(backend: Backend, tmp_path: Path) -> None:
     graph = write_brittle(tmp_path / "brittle.onnx")
-    engine = open_engine(backend, tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=1, slots=1))
+    engine = backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=1, slots=1))
     engine.submit(np.full((1, 1, HEIGHT, WIDTH), 7, np.uint8))
     engine.close()
 
 
-def test_open_sizes_are_given_by_the_settings(backend: str, tmp_path: Path) -> None:
+def test_open_sizes_are_given_by_the_settings(backend: Backend, tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx", dynamic_size=True)
     settings = EngineSettings(max_batch=2, slots=1, height_px=4, width_px=10)
     frames = some_frames(2, height=4, width=10)
-    with open_engine(backend, tmp_path / "pair.onnx", graph, settings) as engine:
+    with backend.open(tmp_path / "pair.onnx", graph, settings) as engine:
         assert np.array_equal(run(engine, frames)["inverted"], 255 - frames)
     with pytest.raises(EngineError, match="no size, expected rows, which the graph leaves open"):
-        open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS)
+        backend.open(tmp_path / "pair.onnx", graph, SETTINGS)
 
 
-def test_a_fixed_size_cannot_be_changed(backend: str, tmp_path: Path) -> None:
+def test_a_fixed_size_cannot_be_changed(backend: Backend, tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
     with pytest.raises(EngineError, match="found 9 rows, expected 6 rows"):
-        open_engine(backend, tmp_path / "pair.onnx", graph, EngineSettings(max_batch=1, height_px=9))
+        backend.open(tmp_path / "pair.onnx", graph, EngineSettings(max_batch=1, height_px=9))
 
 
-def test_a_size_that_only_the_graph_knows_is_learned(backend: str, tmp_path: Path) -> None:
+def test_a_size_that_only_the_graph_knows_is_learned(backend: Backend, tmp_path: Path) -> None:
     graph = write_shrinking(tmp_path / "shrinking.onnx")
     frames = some_frames(3)
     pooled = frames[:, 0].reshape(3, HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(2, 4))
-    with open_engine(backend, tmp_path / "shrinking.onnx", graph, SETTINGS) as engine:
+    with backend.open(tmp_path / "shrinking.onnx", graph, SETTINGS) as engine:
         assert run(engine, frames)["activation"] == pytest.approx(pooled)
 
 
-def test_threads_may_be_set(backend: str, tmp_path: Path) -> None:
+def test_threads_may_be_set(backend: Backend, tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
     settings = EngineSettings(max_batch=1, slots=1, threads=1)
-    with open_engine(backend, tmp_path / "pair.onnx", graph, settings) as engine:
+    with backend.open(tmp_path / "pair.onnx", graph, settings) as engine:
         assert np.array_equal(run(engine, some_frames(1))["inverted"], 255 - some_frames(1))
 
 
@@ -286,30 +287,32 @@ def _of_another_file(graph: GraphSpec) -> GraphSpec:
         (_of_another_file, r"found the file pair\.onnx, expected one of \['other\.onnx'\]"),
     ],
 )
-def test_a_file_that_is_not_the_contract_is_refused(backend: str, tmp_path: Path, change: object, words: str) -> None:
+def test_a_file_that_is_not_the_contract_is_refused(
+    backend: Backend, tmp_path: Path, change: object, words: str
+) -> None:
     graph = change(write_pair(tmp_path / "pair.onnx"))
     with pytest.raises(EngineError, match=words):
-        open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS)
+        backend.open(tmp_path / "pair.onnx", graph, SETTINGS)
 
 
-def test_a_file_that_is_no_graph_is_refused(backend: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_graph_is_refused(backend: Backend, tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
     (tmp_path / "pair.onnx").write_bytes(b"not a graph")
-    with pytest.raises(EngineError, match=rf"engine {backend} \(pair.onnx\): found a file that"):
-        open_engine(backend, tmp_path / "pair.onnx", graph, SETTINGS)
+    with pytest.raises(EngineError, match=rf"engine {backend.name} \(pair.onnx\): found a file that"):
+        backend.open(tmp_path / "pair.onnx", graph, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("precision", "arithmetic", "tolerance"), [("fp32", None, 1e-6), ("fp32", "backend", 1e-6), ("fp16", "fp32", 1e-3)]
 )
 def test_what_asks_for_fp32_is_not_computed_in_bfloat16(
-    backend: str, tmp_path: Path, precision: Precision, arithmetic: Arithmetic | None, tolerance: float
+    backend: Backend, tmp_path: Path, precision: Precision, arithmetic: Arithmetic | None, tolerance: float
 ) -> None:
     """bfloat16, which a backend may choose where the CPU has it, would be off by 0.001 and more."""
     graph = write_blur(tmp_path / "blur.onnx", precision)
     frames = some_frames(4)
     settings = EngineSettings(max_batch=4, arithmetic=arithmetic)
-    with open_engine(backend, tmp_path / "blur.onnx", graph, settings) as opened:
+    with backend.open(tmp_path / "blur.onnx", graph, settings) as opened:
         found = run(opened, frames)["activation"]
     windows = np.lib.stride_tricks.sliding_window_view(frames[:, 0].astype(np.float64), (3, 3), axis=(1, 2))
     assert found[:, 0] == pytest.approx((windows * BLUR[0, 0]).sum((-1, -2)), rel=tolerance)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from export.manifest import EngineManifest, Gpu, ShapeRange, differences, read_manifest
 from runtime.errors import BundleError
+from runtime.manifest import EngineManifest, Gpu, ShapeRange, differences, read_manifest
 
 SHAPES = ShapeRange(smallest=(1, 1, 256, 1600), usual=(8, 1, 256, 1600), largest=(32, 1, 256, 1600))
 MANIFEST = EngineManifest(

@@ -1,0 +1,257 @@
+"""TensorRT and TensorRT-RTX: plans on an NVIDIA GPU; `runtime.flavours` says in what the two differ.
+
+A backend is given a graph's ONNX file, as every other is, and looks in the bundle for a plan of it that fits this
+machine (`runtime.preflight`) and was found to decide right on this GPU (`runtime.plan_parity`). It never builds one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.backends.contract import check_first_outputs, check_input, frame_size, precision_of
+from runtime.backends.slots import SlottedEngine
+from runtime.backends.tensorrt_lanes import Context, Lanes, Program, Tensor
+from runtime.cuda import open_cuda
+from runtime.cuda.calls import Cuda, DeviceMemory
+from runtime.engine import EngineSettings
+from runtime.errors import EngineError
+from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
+from runtime.kernel_cache import KernelCache
+from runtime.manifest import Gpu
+from runtime.plan_parity import require_parity
+from runtime.preflight import Plan, Site, find_plan
+from runtime.spec import GraphSpec
+
+log = logging.getLogger(__name__)
+
+PROFILE = 0
+"""Plans are built with one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a plan is opened with.
+
+    Attributes:
+        flavour: Which TensorRT.
+        trt: Its module.
+        cuda: The GPU, open in this thread.
+        site: What a plan must be made for.
+    """
+
+    flavour: FlavourName
+    trt: Any
+    cuda: Cuda
+    site: Site
+
+
+def open_tensorrt(model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
+    """Open a graph's plan on TensorRT; see `runtime.engine.OpenEngine`."""
+    return open_graph(open_device("tensorrt", settings), model, graph, settings)
+
+
+def open_tensorrt_rtx(model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
+    """Open a graph's plan on TensorRT-RTX; see `runtime.engine.OpenEngine`."""
+    return open_graph(open_device("tensorrt_rtx", settings), model, graph, settings)
+
+
+def open_device(flavour: FlavourName, settings: EngineSettings) -> Device:
+    """The library and the GPU.
+
+    Raises:
+        EngineError: One of them is absent.
+    """
+    trt = import_flavour(flavour, f"engine {flavour}")
+    cuda = open_cuda(settings.cuda_api)
+    gpu = Gpu(name=cuda.gpu.name, capability=cuda.gpu.capability)
+    return Device(flavour, trt, cuda, Site(flavour, str(trt.__version__), cuda_of(flavour), gpu))
+
+
+def open_graph(
+    device: Device,
+    model: Path,
+    graph: GraphSpec,
+    settings: EngineSettings,
+    *,
+    allow: Callable[[str, Plan, Site], None] = require_parity,
+) -> SlottedEngine:
+    """Open the plan of a graph that fits.
+
+    Args:
+        device: Library and GPU; closed with the engine, or here where it cannot be opened.
+        model: The graph's ONNX file in its bundle.
+        graph: Its contract.
+        settings: Batch, slots and geometry.
+        allow: Raises where a plan must not serve; measuring its parity is the one time that it may unproven.
+
+    Raises:
+        EngineError: No plan fits, it may not serve, or TensorRT cannot open it.
+        BundleError: The file lies in no bundle, or the plan was altered.
+    """
+    owner = f"engine {device.flavour} ({model.name})"
+    with contextlib.ExitStack() as undo:
+        undo.callback(device.cuda.close)
+        size = frame_size(owner, graph, settings)
+        precision_of(owner, model, graph)
+        plan = find_plan(owner, model, graph, size, settings.max_batch, device.site)
+        allow(owner, plan, device.site)
+        cache = KernelCache.of_user(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
+        opened = _OpenPlan(owner, device, plan, cache)
+        undo.callback(opened.forget)
+        lanes = Lanes(device.cuda, opened.program(graph, size), settings.max_batch, settings.slots, ended=opened.forget)
+        opened.keep_kernels()
+        undo.pop_all()
+    log.info(
+        "%s: %s, %d lanes, %d graphs, on %s", owner, plan.manifest.plan_file, settings.slots, lanes.graph_count,
+        device.site.gpu.name,
+    )  # fmt: skip
+    return SlottedEngine(
+        owner=owner,
+        backend=device.flavour,
+        precision=plan.manifest.precision,
+        graph=graph,
+        settings=settings,
+        size=size,
+        buffers=lanes.buffers,
+        device=lanes,
+    )
+
+
+class _OpenPlan:
+    """A deserialised plan, and the settings under which its contexts are made."""
+
+    def __init__(self, owner: str, device: Device, plan: Plan, cache: KernelCache | None) -> None:
+        self._owner = owner
+        self._trt = device.trt
+        self._flavour = FLAVOURS[device.flavour]
+        self._capture = device.cuda.can_capture and not self._flavour.captures_itself
+        self._log = _log_of(device.trt)
+        self._runtime = device.trt.Runtime(self._log)
+        self._refuse_invalid(plan)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(plan.data)
+        if self._engine is None:
+            raise EngineError(
+                f"{owner}: found a file that TensorRT cannot open, although its manifest fits: "
+                f"{plan.manifest.plan_file} ({self._log.take() or 'it does not say why'}). Build it again with "
+                "'ferrosight build --rebuild'."
+            )
+        self._cache = cache if self._flavour.compiles_on_device else None
+        self._config: Any = None
+        self._kernels: Any = None
+        if self._flavour.captures_itself:
+            self._configure()
+
+    def program(self, graph: GraphSpec, size: tuple[int, int]) -> Program:
+        """What the lanes run, once it is what the contract says.
+
+        Raises:
+            EngineError: It is not.
+        """
+        trt, engine = self._trt, self._engine
+        names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
+        dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+        inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+        check_input(self._owner, graph, {name: dtypes[name].name for name in names if name in inputs})
+        frames = Tensor(graph.input.name, dtypes[graph.input.name], (1, *size))
+        # A context that runs nothing needs no memory, and tells the shapes of one frame's outputs.
+        probe = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if probe is None or not probe.set_input_shape(frames.name, (1, *frames.shape)):
+            raise EngineError(f"{self._owner}: TensorRT makes no context ({self._log.take()}), expected one.")
+        found = {
+            name: np.broadcast_to(np.zeros((), dtypes[name]), tuple(probe.get_tensor_shape(name)))
+            for name in names
+            if name not in inputs
+        }
+        shapes = check_first_outputs(self._owner, graph, size, found)
+        return Program(
+            input=frames,
+            outputs=tuple(Tensor(each.name, np.dtype(each.dtype), shapes[each.name]) for each in graph.outputs),
+            make_context=self._make_context,
+            workspace_bytes=int(engine.device_memory_size_v2) if self._capture else None,
+            capture=self._capture,
+            complaints=self._log.take,
+        )
+
+    def keep_kernels(self) -> None:
+        """Write what was compiled here to disk, so that the next start is a quick one."""
+        if self._cache is not None and self._kernels is not None:
+            self._cache.write(bytes(self._kernels.serialize()))
+
+    def forget(self) -> None:
+        """Let TensorRT's objects go, the youngest first, while the device is still there."""
+        self._kernels = self._config = None
+        self._engine = None
+        self._runtime = None
+
+    def _make_context(self, workspace: DeviceMemory | None) -> Context:
+        strategy = self._trt.ExecutionContextAllocationStrategy
+        if self._config is not None:
+            context = self._engine.create_execution_context(self._config)
+        elif workspace is not None:
+            context = self._engine.create_execution_context(strategy.USER_MANAGED)
+        else:
+            context = self._engine.create_execution_context(strategy.STATIC)
+        if context is None:
+            raise EngineError(
+                f"{self._owner}: TensorRT makes no context ({self._log.take()}), expected one for each slot. Open the "
+                "engine with fewer slots or a smaller batch, or free memory of the GPU."
+            )
+        if workspace is not None:
+            context.set_device_memory(workspace.address, workspace.size_bytes)
+        return context
+
+    def _configure(self) -> None:
+        """The flavour's own graphs, and every kernel compiled for its shape before the line starts."""
+        trt = self._trt
+        self._config = self._engine.create_runtime_config()
+        self._config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self._config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        if self._cache is not None:
+            self._kernels = self._config.create_runtime_cache()
+            kept = self._cache.read()
+            if kept is not None and not self._kernels.deserialize(kept):
+                log.warning("%s: the kernels in %s are for another machine; compiling", self._owner, self._cache.path)
+            self._config.set_runtime_cache(self._kernels)
+
+    def _refuse_invalid(self, plan: Plan) -> None:
+        """Ask the flavour that can tell, before it is opened."""
+        ask = getattr(self._runtime, "get_engine_validity", None)
+        if ask is None:
+            return
+        validity, diagnostics = ask(plan.data)
+        if validity == self._trt.EngineValidity.INVALID:
+            raise EngineError(
+                f"{self._owner}: found {plan.manifest.plan_file}, which TensorRT calls invalid here (diagnostics "
+                f"{diagnostics}), expected one for this machine. Build it again with 'ferrosight build --rebuild'."
+            )
+        if validity == self._trt.EngineValidity.SUBOPTIMAL:
+            log.warning("%s: TensorRT calls %s slower than it could be", self._owner, plan.manifest.plan_file)
+
+
+def _log_of(trt: Any) -> Any:
+    """A logger that keeps errors until somebody asks, and passes warnings on."""
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            super().__init__()
+            self._errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self._errors.append(message.strip())
+            elif severity == trt.ILogger.WARNING:
+                log.warning("TensorRT: %s", message.strip())
+
+        def take(self) -> str:
+            """What was said since the last time, on one line."""
+            said, self._errors = "; ".join(dict.fromkeys(self._errors)), []
+            return said
+
+    return Log()
