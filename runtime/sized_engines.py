@@ -12,7 +12,7 @@ from runtime.heads import head_of
 if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.pipeline import Pipeline
-    from runtime.spec import ModelSpec, Precision
+    from runtime.spec import Arithmetic, ModelSpec, Precision
 
 SIZES_KEPT = 3
 """Sizes of pictures for which engines stay open, where the graphs take any size."""
@@ -30,6 +30,7 @@ class SizedEngines:
         precision: Which files are run; the bundle's preference where it is None.
         batch: Most pictures of one size that go through together.
         threads: CPU threads an engine may use; None leaves it to the backend.
+        arithmetic: In what a CPU computes a half file; None is what the bundle says.
 
     Raises:
         EngineError: The backend is absent, or the graphs do not run on it.
@@ -44,12 +45,14 @@ class SizedEngines:
         *,
         batch: int = 1,
         threads: int | None = None,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self._bundle = bundle
         self._backend = backend
         self._precision: Precision | None = precision
         self._batch = batch
         self._threads = threads
+        self._arithmetic: Arithmetic | None = arithmetic
         self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
         self.fixed_size = fixed_size(bundle.spec)
         height_px, width_px = self.fixed_size
@@ -74,7 +77,7 @@ class SizedEngines:
             return self._open[shape]
         if len(self._open) >= SIZES_KEPT:
             self._open.popitem(last=False)[1].close()
-        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads)
+        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads, self._arithmetic)
         head = head_of(self._bundle.spec.task)
         self._open[shape] = head.open_pipeline(self._bundle, self._backend, settings, self._precision)
         return self._open[shape]

@@ -69,7 +69,9 @@ def run_triggered(
     """
     with contextlib.ExitStack() as opened:
         engines = opened.enter_context(
-            SizedEngines(parts.bundle, config.backend, config.precision, threads=config.threads)
+            SizedEngines(
+                parts.bundle, config.backend, config.precision, threads=config.threads, arithmetic=config.arithmetic
+            )
         )
         requests = opened.enter_context(RequestSocket(trigger.request, context=parts.context, curve=parts.curve))
         hot = trigger.hot_folder
