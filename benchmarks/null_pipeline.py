@@ -40,6 +40,9 @@ class NullPipeline:
     def release(self, pending: NullPending) -> None:
         """Nothing is held."""
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Nothing is read."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -67,6 +67,8 @@ def run_camera(
         )
         grabber = opened.enter_context(Grabber(camera, ring=config.ring, watch=config.grabber))
         _check_size(config, camera, (grabber.height_px, grabber.width_px), (height_px, width_px))
+        pipeline.register(grabber.pixels)
+        opened.callback(pipeline.close)  # a device lets go of the ring before the ring goes
         loop = Loop(
             grabber,
             pipeline,

@@ -136,6 +136,12 @@ class Cascade:
         if ticket is not None:
             self._segmenter.release(ticket)
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell both engines where frames will come from; the segmenter's come from the packing buffers, too."""
+        self._gate.register(memory)
+        for each in (memory, *self._buffers):
+            self._segmenter.register(each)
+
     def close(self) -> None:
         """Wait for what is on its way and free both engines; calling it again does nothing."""
         self._gate.close()

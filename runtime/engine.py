@@ -115,6 +115,16 @@ class Engine(Protocol):
         """
         ...
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell where frames will come from, such as a camera's ring, so that a device can read them where they lie.
+
+        Frames from elsewhere are taken as well, and cost a copy more where the device is not the CPU.
+
+        Args:
+            memory: C-contiguous; it must stay where it is until `close`.
+        """
+        ...
+
     def close(self) -> None:
         """Wait for what is in flight and free the device; calling it again does nothing."""
         ...

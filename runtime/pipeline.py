@@ -75,6 +75,10 @@ class Pipeline(Protocol):
         """Give the batch's buffers back; what `finish` gave is dead."""
         ...
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell the engines where frames will come from; see `runtime.engine.Engine.register`."""
+        ...
+
     def close(self) -> None:
         """Wait for what is on its way and free the engines; calling it again does nothing."""
         ...

@@ -69,6 +69,10 @@ class SinglePipeline:
         if ticket is not None:
             self._engine.release(ticket)
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell the engine where frames will come from; see `runtime.engine.Engine.register`."""
+        self._engine.register(memory)
+
     def close(self) -> None:
         """Wait for what is on its way and free the engine; calling it again does nothing."""
         self._engine.close()

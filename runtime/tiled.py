@@ -113,6 +113,10 @@ class TiledPipeline:
     def release(self, pending: TiledPending) -> None:
         """What `finish` gave is the caller's own."""
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell the engine where frames will come from; where they are cut to tiles, they are copied anyway."""
+        self._engine.register(memory)
+
     def close(self) -> None:
         """Wait for what is on its way and free the engine; calling it again does nothing."""
         self._engine.close()

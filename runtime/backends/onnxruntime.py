@@ -96,6 +96,9 @@ class _Bindings:
         if run is not None:
             run.result()
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """A CPU reads all memory where it lies."""
+
     def close(self) -> None:
         self._worker.shutdown()
         self._bindings.clear()

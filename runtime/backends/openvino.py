@@ -132,6 +132,9 @@ class _Requests:
             self._requests.clear()
             raise
 
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """A CPU reads all memory where it lies."""
+
     def close(self) -> None:
         self._requests.clear()
         self._tensors.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,8 @@ from runtime.spec import GraphSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 OutputShapes = Mapping[str, tuple[int, ...]]
 
 
@@ -30,6 +33,10 @@ class Device(Protocol):
 
     def wait(self, slot: int) -> None:
         """Wait until the outputs of a slot are in its buffers; raises what the library raises."""
+        ...
+
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Make ready to read frames from this memory where they lie; may do nothing."""
         ...
 
     def close(self) -> None:
@@ -169,6 +176,13 @@ class SlottedEngine:
     def release(self, ticket: Ticket) -> None:
         """Give the slot back; see `runtime.engine.Engine`."""
         self._slot_of(ticket, _State.COLLECTED).state = _State.FREE
+
+    def register(self, memory: NDArray[np.uint8]) -> None:
+        """Tell where frames will come from; see `runtime.engine.Engine`."""
+        try:
+            self._open_device().register(memory)
+        except EngineError as error:
+            log.warning("%s: frames are copied once more on their way to the device: %s", self._owner, error)
 
     def close(self) -> None:
         """Wait for what is in flight and free the device; calling it again does nothing."""

@@ -1,0 +1,168 @@
+"""What `runtime.cuda.calls.Cuda` promises, asked of the software device, and of every implementation where a GPU is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import pytest
+
+from runtime.cuda import CUDA_APIS, CudaApi, open_cuda
+from runtime.cuda.calls import Cuda
+from runtime.errors import EngineError
+from tests.gpu import installed_apis, needs_gpu
+from tests.software_cuda import SoftwareCuda
+
+
+@pytest.fixture(
+    params=["software", *(pytest.param(api, marks=needs_gpu) for api in installed_apis())],
+)
+def cuda(request: pytest.FixtureRequest) -> Iterator[Cuda]:
+    opened = SoftwareCuda() if request.param == "software" else open_cuda(cast("CudaApi", request.param))
+    with opened:
+        yield opened
+
+
+def some_bytes(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, count, dtype=np.uint8)
+
+
+def test_the_device_says_what_it_is(cuda: Cuda) -> None:
+    assert cuda.gpu.name
+    major, _, minor = cuda.gpu.capability.partition(".")
+    assert major.isdigit()
+    assert minor.isdigit()
+    assert cuda.gpu.memory_bytes > 1 << 20
+
+
+def test_bytes_go_up_and_come_back(cuda: Cuda) -> None:
+    stream, there = cuda.make_stream(), cuda.allocate(5000)
+    source, target = cuda.allocate_pinned(5000), cuda.allocate_pinned(5000)
+    source.array[:] = some_bytes(5000)
+    cuda.upload(source, there, stream)
+    cuda.download(there, target, stream)
+    cuda.synchronize_stream(stream)
+    assert np.array_equal(target.array, some_bytes(5000))
+
+
+def test_part_of_a_memory_is_copied(cuda: Cuda) -> None:
+    stream, there = cuda.make_stream(), cuda.allocate(100)
+    source, target = cuda.allocate_pinned(100), cuda.allocate_pinned(100)
+    source.array[:] = 7
+    cuda.upload(source, there, stream)
+    source_part = source.first(40)
+    cuda.synchronize_stream(stream)
+    source.array[:] = 9
+    cuda.upload(source_part, there, stream)
+    cuda.download(there, target, stream)
+    cuda.synchronize_stream(stream)
+    assert target.array.tolist() == [9] * 40 + [7] * 60
+
+
+def test_pinned_memory_begins_black(cuda: Cuda) -> None:
+    assert not cuda.allocate_pinned(1000).array.any()
+
+
+def test_a_stream_waits_for_anothers_event(cuda: Cuda) -> None:
+    first, second, event = cuda.make_stream(), cuda.make_stream(), cuda.make_event()
+    there, source, target = cuda.allocate(1 << 20), cuda.allocate_pinned(1 << 20), cuda.allocate_pinned(1 << 20)
+    source.array[:] = some_bytes(1 << 20)
+    cuda.upload(source, there, first)
+    cuda.record(event, first)
+    cuda.wait(second, event)
+    cuda.download(there, target, second)
+    cuda.synchronize_stream(second)
+    assert np.array_equal(target.array, source.array)
+
+
+def test_an_event_that_was_never_recorded_holds_nobody_up(cuda: Cuda) -> None:
+    stream, event = cuda.make_stream(), cuda.make_event()
+    cuda.wait(stream, event)
+    cuda.synchronize(event)
+    cuda.synchronize_stream(stream)
+
+
+def test_pageable_memory_is_known_and_can_be_locked(cuda: Cuda) -> None:
+    ring = np.zeros((4, 1, 64, 1024), np.uint8)
+    assert cuda.pinned(ring) is None
+    cuda.register(ring)
+    cuda.register(ring)
+    locked = cuda.pinned(ring[1:3])
+    assert locked is not None
+    assert locked.address == ring[1:].ctypes.data
+    assert locked.size_bytes == 2 * 64 * 1024
+    assert cuda.pinned(np.zeros(1 << 16, np.uint8)) is None
+
+
+def test_registered_memory_is_read_where_it_lies(cuda: Cuda) -> None:
+    ring = some_bytes(1 << 16).reshape(4, -1)
+    cuda.register(ring)
+    stream, there, target = cuda.make_stream(), cuda.allocate(1 << 14), cuda.allocate_pinned(1 << 14)
+    for number in range(4):
+        source = cuda.pinned(ring[number])
+        assert source is not None
+        cuda.upload(source, there, stream)
+        cuda.download(there, target, stream)
+        cuda.synchronize_stream(stream)
+        assert np.array_equal(target.array, ring[number])
+
+
+def test_a_graph_repeats_what_was_captured(cuda: Cuda) -> None:
+    if not cuda.can_capture:
+        with pytest.raises(EngineError, match="no such call"):
+            cuda.begin_capture(cuda.make_stream())
+        return
+    stream, there, target = cuda.make_stream(), cuda.allocate(64), cuda.allocate_pinned(64)
+    source = cuda.allocate_pinned(64)
+    source.array[:] = 5
+    cuda.upload(source, there, stream)
+    cuda.synchronize_stream(stream)
+    cuda.begin_capture(stream)
+    graph = cuda.end_capture(stream)
+    cuda.launch(graph, stream)
+    cuda.download(there, target, stream)
+    cuda.synchronize_stream(stream)
+    assert target.array.tolist() == [5] * 64
+
+
+def test_another_thread_is_refused_and_has_no_context_of_its_own(cuda: Cuda) -> None:
+    said: list[str] = []
+
+    def call() -> None:
+        try:
+            cuda.make_stream()
+        except EngineError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=call, name="stranger")
+    thread.start()
+    thread.join()
+    assert len(said) == 1
+    assert "found a call from thread 'stranger'" in said[0]
+
+
+def test_close_may_be_called_again_and_nothing_after_it(cuda: Cuda) -> None:
+    stream = cuda.make_stream()
+    cuda.close()
+    cuda.close()
+    with pytest.raises(EngineError, match="found it closed"):
+        cuda.synchronize_stream(stream)
+
+
+def test_an_unknown_implementation_lists_the_known_ones() -> None:
+    with pytest.raises(EngineError, match="'hip', expected one of cuda_bindings, pycuda"):
+        open_cuda(cast("CudaApi", "hip"))
+
+
+@pytest.mark.skipif(CUDA_APIS["pycuda"].installed, reason="PyCUDA is installed")
+def test_an_absent_library_names_its_install_command() -> None:
+    with pytest.raises(EngineError, match=r"no library 'pycuda'.*Run: pip install pycuda"):
+        open_cuda("pycuda")
+
+
+@pytest.mark.skipif("cuda_bindings" not in installed_apis(), reason="cuda-bindings is not installed")
+def test_without_a_driver_or_a_gpu_it_says_so() -> None:
+    with pytest.raises(EngineError, match="no NVIDIA driver|expected GPU 99 among them"):
+        open_cuda("cuda_bindings", number=99)
