@@ -19,6 +19,9 @@ from camera.steel.crack_surface import Plane, draw_surface, soil
 
 Floats = NDArray[np.floating[Any]]
 
+GENERATOR = 1
+"""Rises whenever a seed gives other pictures than before; kept pictures are then drawn again."""
+
 _TIP_PX = 0.9
 """Half width at a tip: what a camera still shows of a crack, whatever the picture's size."""
 _MARGIN_PX = 14.0
@@ -48,7 +51,7 @@ class _Edge:
 
     Attributes:
         inside_px: (H, W) distance from the edge, positive on the specimen.
-        bend_px: How far the edge is from the picture's border, in the middle of that side.
+        depth_px: How far the edge lies from that side of the picture.
     """
 
     inside_px: Floats

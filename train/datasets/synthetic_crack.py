@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from camera.steel import crack, crack_shape, crack_surface
+from camera.steel.crack import GENERATOR, draw_crack
 from runtime.errors import DataError
 from train.datasets.base import Sample, Split
 
@@ -71,7 +71,7 @@ class SyntheticCracks:
 
     @property
     def digest(self) -> str:
-        """Of the settings and of the generator's source."""
+        """Of the settings and of the generator's version."""
         return self._digest
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ def open_synthetic_crack(settings: SyntheticCrackSettings, cache: Path) -> Synth
     Raises:
         DataError: The cache cannot be written.
     """
-    digest = _digest(settings)
+    digest = hashlib.sha256(f"crack {GENERATOR} {settings.model_dump_json()}".encode()).hexdigest()
     folder = cache / f"synthetic-crack-{digest[:16]}"
     if not folder.is_dir():
         try:
@@ -109,14 +109,6 @@ def _counts(settings: SyntheticCrackSettings) -> dict[Split, int]:
         "validation": settings.validation_pictures,
         "test": settings.test_pictures,
     }
-
-
-def _digest(settings: SyntheticCrackSettings) -> str:
-    """The pictures are a function of the settings and of the generator's code, so both are digested."""
-    digest = hashlib.sha256(settings.model_dump_json().encode())
-    for module in (crack, crack_shape, crack_surface):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()
 
 
 def is_clean(number: int, clean_ratio: float) -> bool:
@@ -143,7 +135,7 @@ def _render(settings: SyntheticCrackSettings, folder: Path) -> None:
         tips: list[NDArray[np.float32]] = [np.empty((0, 2), np.float32)]
         # On standard error, so that a program reading --json meets nothing else.
         for number in track(range(count), "drawing cracked pipes", console=Console(stderr=True)):
-            made = crack.draw_crack(
+            made = draw_crack(
                 settings.first_seed + number,
                 height_px=settings.height_px,
                 width_px=settings.width_px,
