@@ -151,7 +151,10 @@ class FractureTask:
             output = model(torch.from_numpy(np.array(sample.pixels))[None, None].to(device))
             cam = spread(output.activation, sample.pixels.shape, self._cell_px)[0].clamp(0.0, 1.0).cpu().numpy()
             views = [np.repeat(sample.pixels[..., None], 3, axis=2)]
-            views += [(colormaps["viridis"](plane)[..., :3] * 255).astype(np.uint8) for plane in (sample.masks[0], cam)]
+            views += [
+                (colormaps["viridis"](plane)[..., :3] * 255).astype(np.uint8)
+                for plane in (sample.masks[0].astype(np.float32), cam)
+            ]
             name = f"{sample.name.replace('/', '-')}-{float(output.ratio[0]):.3f}-of-{sample.masks.mean():.3f}"
             yield name, np.concatenate(views, axis=1)
 
