@@ -31,7 +31,7 @@ class CrackTaskSettings(Strict):
     focal_alpha: float = Field(default=0.25, gt=0, lt=1, description="weight of crack pixels; 1 - alpha of the others")
     tversky_alpha: float = Field(default=0.3, gt=0, description="weight of false positives")
     tversky_beta: float = Field(default=0.7, gt=0, description="weight of false negatives")
-    clean_share: float = Field(default=0.25, gt=0, lt=1, description="share of crops without a crack")
+    clean_share: float = Field(default=0.25, ge=0, lt=1, description="share of crops without a crack")
     select: str = Field(default="mean_iou", description="the validation figure that chooses the best weights")
     tolerance_px: int = Field(default=2, ge=0, description="of `f1_tolerant`")
     validation_pictures: int | None = Field(default=None, ge=1, description="at most so many, evenly spread")
