@@ -112,6 +112,25 @@ def test_batches_hold_every_grade_alike_and_labels_within_half_a_grade(cache: Pa
         assert (batch.grain_number - torch.tensor(labelled)).abs().max() < 0.5 + 0.35  # few grains a small picture
 
 
+def test_pieces_as_seen_keep_the_pictures_own_pixels(cache: Path):
+    changes = {"settings": {"as_seen_share": 1.0}, "augmentation": {"brightness": 0.0, "contrast": 0.0}}
+    task = opened(cache, **changes)
+    phase = recipe().phases[0]
+    dataset = open_dataset(recipe(), cache)
+    values = {dataset.sample(i).name: dataset.sample(i) for i in range(len(dataset))}
+    (batch, *_) = task.batches(phase, epoch_in_phase=0, rng=np.random.default_rng(1), rank=0, world=1)
+    for name, frame, number in zip(batch.names, batch.frames, batch.grain_number, strict=True):
+        assert float(number) == pytest.approx(grain_number_of(values[name]))
+        turns = [np.rot90(frame[0].numpy(), turn) for turn in range(4)]
+        assert any(holds(values[name].pixels, view) for turn in turns for view in (turn, turn[:, ::-1]))
+
+
+def holds(picture: np.ndarray, piece: np.ndarray) -> bool:
+    corners = np.lib.stride_tricks.sliding_window_view(picture, piece.shape)[..., :2, :3]
+    places = zip(*np.nonzero((corners == piece[:2, :3]).all((2, 3))), strict=True)
+    return any((picture[y : y + piece.shape[0], x : x + piece.shape[1]] == piece).all() for y, x in places)
+
+
 def test_whole_pictures_are_only_enlarged(cache: Path):
     task = opened(cache)
     phase = recipe().phases[0].model_copy(update={"crops": ()})

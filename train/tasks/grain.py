@@ -49,6 +49,13 @@ class GrainTaskSettings(Strict):
         description="largest move of the label by rescaling a piece; a classification moves by whole grades instead, "
         "and 0 leaves both as they are",
     )
+    as_seen_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of pieces that keep the picture's own pixels, turned by right angles alone: sampling "
+        "between pixels blurs the finest grain, and a microscope's picture is not sampled twice",
+    )
     rotate: bool = Field(default=True, description="crops at any angle, whole pictures upside down")
     validation_pictures: int | None = Field(default=None, ge=1, description="at most so many, evenly spread")
 
@@ -166,20 +173,31 @@ class GrainTask:
     def _piece(
         self, sample: Sample, place: int, size: tuple[int, int] | None, rng: np.random.Generator
     ) -> tuple[str, Tensor, float]:
-        moved = self._moved(place, whole=size is None, rng=rng)
+        as_seen = bool(rng.random() < self._settings.as_seen_share)
+        moved = 0.0 if as_seen else self._moved(place, whole=size is None, rng=rng)
         mirrored = bool(rng.integers(2)) and self._recipe.augmentation.flip_horizontal
-        angle = 0.0
-        if self._settings.rotate:
-            angle = math.pi * int(rng.integers(2)) if size is None else float(rng.uniform(0, 2 * math.pi))
-        view = View(zoom_of(moved), angle, mirrored)
         shape = sample.pixels.shape
         height, width = size or (shape[0], shape[1])
+        angle = self._angle(rng, "half" if size is None else "right" if as_seen else "any")
+        view = View(zoom_of(moved), angle, mirrored)
         middle = [
             float(rng.uniform(reach / 2, side - reach / 2)) if reach < side else side / 2
             for reach, side in zip(view.reach((height, width)), shape, strict=True)
         ]
+        if as_seen:  # on the pixels themselves, not between them
+            middle = [
+                round(at - reach / 2) + reach / 2 for at, reach in zip(middle, view.reach((height, width)), strict=True)
+            ]
         piece = look(sample.pixels, (middle[0], middle[1]), (height, width), view)
         return sample.name, self._light(piece.round().to(torch.uint8)), grain_number_of(sample) + moved
+
+    def _angle(self, rng: np.random.Generator, kind: Literal["half", "right", "any"]) -> float:
+        """A rotation in radians; a whole picture keeps its shape, so it is turned by half a turn."""
+        if not self._settings.rotate:
+            return 0.0
+        if kind == "any":
+            return float(rng.uniform(0, 2 * math.pi))
+        return {"half": math.pi, "right": math.pi / 2}[kind] * int(rng.integers(4))
 
     def _moved(self, place: int, *, whole: bool, rng: np.random.Generator) -> float:
         """How far the label moves; a whole picture can only be enlarged, which makes the number smaller."""
