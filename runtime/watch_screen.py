@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -155,6 +156,8 @@ def _words(message: Message) -> list[str | tuple[str, str]]:
                 (f"{message.verdict:<10}", style),
                 f"by {message.name}, {message.verdict_before} in message {message.scored_sequence}: {message.reason}",
             ]
+        case Missed(source=source) if source:
+            return [f"{Path(source).name}  ", ("missed", "bold red"), f": {message.reason} {message.detail}"]
         case Missed():
             frames = f"frames {message.first_index} to {message.stop_index - 1} "
             return [(f"{frames}missed", "bold red"), f": {message.reason} {message.detail}"]

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_UNDRAWN = 8
+"""Scores that wait with their pixels to be drawn when nothing else is to be done; of more, the oldest is drawn."""
+
 
 @dataclass(frozen=True, slots=True)
 class TriggerRules:
@@ -97,6 +100,7 @@ class TriggeredLoop:
         self._open_album = open_album
         self._album: Album | None = None
         self._clock_ns = clock_ns
+        self._undrawn: deque[Told] = deque()
         self._due: deque[Due] = deque()
         self._look_again_ns = 0
         self._folder_gone = False
@@ -122,16 +126,19 @@ class TriggeredLoop:
                 self._office.check_model()
                 books = self._office.coverage
                 self._desk.idle("running", books.frames_inspected, books.frames_missed)
-                if not worked:
+                if not worked and not self._draw():
                     self._requests.wait(self._rules.poll_s)
         except EngineError as error:
             self._end("failed", str(error))
             raise
+        else:
+            self._refuse_waiting()
+            return self._end("stopped", "")
         finally:
+            while self._draw():
+                pass
             if self._album is not None:
                 self._album.close()
-        self._refuse_waiting()
-        return self._end("stopped", "")
 
     def _serve_request(self) -> bool:
         """Answer the request that has waited longest; gives whether there was one."""
@@ -258,7 +265,9 @@ class TriggeredLoop:
         if known is not None:
             return known
         try:
-            return self._office.score(picture, self._complete(facts, who))
+            # The picture first: half a file is not to be told for want of its facts.
+            pixels = self._office.decode(picture)
+            return self._office.score(picture, pixels, self._complete(facts, who))
         except MissedPictureError as error:
             if due is not None and error.reason == "unreadable":
                 raise
@@ -278,8 +287,18 @@ class TriggeredLoop:
         return facts
 
     def _keep(self, told: Told) -> None:
-        if self._album is not None:
-            keep(self._album, told)
+        """Remember a score for the album: a report takes a second to draw, and nobody is to wait for it."""
+        if self._album is not None and told.score is not None:
+            self._undrawn.append(told)
+            if len(self._undrawn) > MOST_UNDRAWN:
+                self._draw()
+
+    def _draw(self) -> bool:
+        """Draw the oldest score that is not in the album yet; gives whether there was one."""
+        if self._album is None or not self._undrawn:
+            return False
+        keep(self._album, self._undrawn.popleft())
+        return True
 
     def _end(self, reason: str, detail: str) -> RunEnded:
         ended = RunEnded(

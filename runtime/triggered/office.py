@@ -17,6 +17,9 @@ from runtime.triggered.requests import OverrideRequest, RefusedError
 from runtime.triggered.scorer import MissedPictureError, Picture, Score, Scorer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from runtime.facts import Facts
     from runtime.journal_reader import JournalReader, Record
     from runtime.loop import Desk
@@ -104,13 +107,25 @@ class Office:
             )
         return Told(MESSAGE.validate_json(record.json), known=True)
 
-    def score(self, picture: Picture, facts: Facts) -> Told:
-        """Score a picture that is not known, journal and publish it.
+    def decode(self, picture: Picture) -> NDArray[np.uint8]:
+        """The picture as the model takes it, (H, W) uint8.
 
         Raises:
-            MissedPictureError: It cannot be scored; nothing was published.
+            MissedPictureError: The bytes are no whole picture, or of a size that the bundle does not take.
         """
-        pixels = self._scorer.decode(picture)
+        return self._scorer.decode(picture)
+
+    def score(self, picture: Picture, pixels: NDArray[np.uint8], facts: Facts) -> Told:
+        """Score a picture that is not known, journal and publish it.
+
+        Args:
+            picture: Where it came from.
+            pixels: As `decode` gave it.
+            facts: What is known of it.
+
+        Raises:
+            MissedPictureError: The model failed; nothing was published.
+        """
         score = self._scorer.score(picture, pixels, self._index, facts)
         message = score.answer.message(self._desk.envelope(picture.came_ns), score.latency_ms)
         message = message.model_copy(update={"source": picture.source, "image_sha256": picture.image_sha256})

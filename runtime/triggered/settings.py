@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from camera.config import Settings
 from camera.images import DEFAULT_PIXELS, PixelSettings
+from runtime.sized_engines import SIZES_KEPT
 
 FactName = Literal["specimen", "mm_per_px", "thickness_mm", "notch_side"]
 """A fact that a station may insist on; see `runtime.facts.Facts`."""
@@ -57,6 +58,12 @@ class TriggerSettings(Settings):
     )
     pixels: PixelSettings = DEFAULT_PIXELS
     max_pixels: int = Field(default=64_000_000, ge=1, description="pixels of the largest picture; memory is the limit")
+    sizes_px: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
+        default=(),
+        max_length=SIZES_KEPT,
+        description="rows and columns of the pictures to expect: their engines are opened at start, where the bundle "
+        "takes any size. The first picture of another size waits until its engine is open",
+    )
     album: Path | None = Field(default=None, description="folder for the pictures for people; unset: none are drawn")
 
     @model_validator(mode="after")

@@ -73,6 +73,10 @@ def run_triggered(
                 parts.bundle, config.backend, config.precision, threads=config.threads, arithmetic=config.arithmetic
             )
         )
+        for size_px in trigger.sizes_px:
+            if (refusal := engines.refusal(size_px)) is not None:
+                raise ConfigError(f"station {config.name}: key 'trigger.sizes_px': {refusal}")
+            engines.open(size_px)
         requests = opened.enter_context(RequestSocket(trigger.request, context=parts.context, curve=parts.curve))
         hot = trigger.hot_folder
         loop = TriggeredLoop(

@@ -14,7 +14,17 @@ from runtime.journal import Retention
 from runtime.messages import MESSAGE, Coverage, Message
 from runtime.watch import Show, Tally, find_station, replay_beside, watch
 from runtime.watch_screen import header, line_of
-from tests.runtime.wire import STATION, Station, defect, inspected, missed, overridden, run_ended, run_started
+from tests.runtime.wire import (
+    STATION,
+    Station,
+    defect,
+    inspected,
+    missed,
+    missed_picture,
+    overridden,
+    run_ended,
+    run_started,
+)
 
 BOOKS = Coverage(frames_expected=6, frames_inspected=3, frames_missed=3, complete=True)
 RUN: list[Message] = [
@@ -126,6 +136,11 @@ def test_the_header_names_what_is_wrong_only_when_it_is() -> None:
 def test_live_messages_carry_no_mark() -> None:
     assert "recovered" not in line_of(Received(inspected(0), (), recovered=False)).plain
     assert "recovered" in line_of(Received(inspected(0), (), recovered=True)).plain
+
+
+def test_a_missed_picture_is_named_and_missed_frames_are_counted() -> None:
+    assert "a7-2.png  missed: unreadable picture" in line_of(Received(missed_picture(3, "a" * 64), (), False)).plain
+    assert "frames 5 to 8 missed: ring_full" in line_of(Received(missed(3, 5, 9), (), False)).plain
 
 
 def test_an_override_names_who_and_why() -> None:

@@ -41,6 +41,7 @@ def test_a_file_that_grows_waits_and_holds_up_no_other(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     (tmp_path / "a.png").write_bytes(b"a")
     (tmp_path / "b.png").write_bytes(b"b")
+    due: list[Due] = []
     for second in range(5):
         (tmp_path / "a.png").write_bytes(b"a" * (second + 2))
         due = folder.due(second * S)

@@ -128,6 +128,24 @@ def test_facts_beside_a_picture_are_waited_for_and_a_want_of_them_can_be_mended(
         assert scored(running.messages(5)) == ["late.png", "without.png"]
 
 
+def test_half_a_picture_is_not_told_for_want_of_its_facts(tmp_path: Path, bundle: Path) -> None:
+    with rig(write_rig(tmp_path, bundle, trigger='needs = ["thickness_mm"]\n')) as running:
+        (running.hot / "half.png").write_bytes(png(0.1, 1)[:100])
+        missed = running.messages(2)[-1]
+    assert isinstance(missed, Missed)
+    assert missed.reason == "unreadable"
+
+
+def test_engines_for_the_sizes_to_expect_are_opened_before_the_station_is_ready(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[int, int]] = []
+    whole = SizedEngines.open
+    monkeypatch.setattr(SizedEngines, "open", lambda engines, size: (opened.append(size), whole(engines, size))[1])
+    with rig(write_rig(tmp_path, bundle, trigger="sizes_px = [[64, 96], [40, 40]]\n")):
+        assert opened == [(64, 96), (40, 40)]
+
+
 def test_a_hot_folder_that_goes_away_is_waited_for(
     tmp_path: Path, bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +170,7 @@ def test_a_model_that_fails_again_and_again_ends_the_run_with_every_picture_name
     config = write_rig(tmp_path, bundle, station="engine_failures = 2\n")
     for seed in range(3):
         (tmp_path / "hot" / f"{seed}.png").write_bytes(png(0.1, seed))
+    messages: list[Message] = []
     with pytest.raises(EngineError, match="2 pictures failed in a row"), rig(config) as running:
         messages = running.messages(4)
     assert [message.kind for message in messages] == ["run_started", "missed", "missed", "run_ended"]
