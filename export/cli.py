@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -16,6 +17,7 @@ from runtime.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from export.on_device import Proof
     from export.to_tensorrt import Plan
     from runtime.bundle import Bundle
 
@@ -150,6 +152,27 @@ def build(
             progress=lambda role, phase, done, total: report(f"{role}: {phase}", done, total),
         )
     typer.echo(json.dumps([_plan_facts(plan) for plan in plans], indent=2) if as_json else _plans_text(plans))
+    if not as_json:
+        typer.echo(f"Before a plan serves, on each GPU: ferrosight parity {bundle} --backend {backend.value}")
+
+
+@app.command()
+def parity(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    backend: Annotated[TensorRt, typer.Option(help="Which TensorRT runs.")] = TensorRt.tensorrt_rtx,
+    as_json: Json = False,
+) -> None:
+    """Compare a bundle's plans, on this machine's GPU, with the networks that were trained; keep the figures.
+
+    A plan serves only on a GPU on which its golden frames were run and its figures hold. Exit code 0 when all do, 1
+    when one does not, 2 when nothing could be measured.
+    """
+    from export.on_device import prove_plans
+
+    with _bars() as report:
+        proofs = prove_plans(bundle, backend.value, report=report)
+    typer.echo(json.dumps([_proof_facts(proof) for proof in proofs], indent=2) if as_json else _proofs_text(proofs))
+    sys.exit(0 if all(proof.holds for proof in proofs) else 1)
 
 
 @contextmanager
@@ -244,3 +267,18 @@ def _plans_text(plans: tuple[Plan, ...]) -> str:
         f"{plan.path}: {plan.size_bytes / 1e6:.1f} MB, {'built' if plan.built else 'was there and fits'}"
         for plan in plans
     )
+
+
+def _proof_facts(proof: Proof) -> dict[str, Any]:
+    return {"plan": proof.plan_file, "holds": proof.holds, **proof.record.model_dump(mode="json")}
+
+
+def _proofs_text(proofs: tuple[Proof, ...]) -> str:
+    lines: list[str] = []
+    for proof in proofs:
+        verdict = "may serve" if proof.holds else "must not serve"
+        lines.append(f"{proof.plan_file} on {proof.record.gpu.name}: {verdict}")
+        for each in proof.record.results:
+            beyond = "" if each.holds else "  beyond its limit"
+            lines.append(f"  {each.figure:24}{each.value:10.3g}{each.limit:10.3g}{beyond}")
+    return "\n".join(lines)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.backends import open_engine
 from runtime.bundle import ParityResult
-from runtime.engine import EngineSettings
+from runtime.engine import Engine, EngineSettings
 from runtime.errors import BundleError
 from runtime.spec import GraphSpec, Precision
 
@@ -127,27 +127,61 @@ def measure(
     results: list[ParityResult] = []
     for candidate in candidates:
         report(candidate)
-        comparison = comparisons.get(candidate.role)
-        if comparison is None:
-            raise BundleError(
-                f"parity: found a graph {candidate.role!r}, expected one of {', '.join(comparisons)}. "
-                "Give it a comparison in the task's module."
-            )
+        comparison_of(candidate.role, comparisons)  # before minutes are spent on running it
         found = run(candidate, golden.frames, threads)
-        for figure, value in comparison.compare(found, golden.outputs[candidate.role], settings).items():
-            limit = comparison.limit(figure, candidate.precision)
-            results.append(
-                ParityResult(
-                    graph=candidate.role,
-                    precision=candidate.precision,
-                    backend=candidate.backend,
-                    figure=figure,
-                    value=value,
-                    limit=limit,
-                    passed=value <= limit,
-                )
-            )
+        results += compare(candidate, found, golden, settings, comparisons)
     return tuple(results)
+
+
+def compare(
+    candidate: Candidate,
+    found: Mapping[str, NDArray[Any]],
+    golden: Golden,
+    settings: Mapping[str, Any],
+    comparisons: Mapping[str, Comparison],
+) -> tuple[ParityResult, ...]:
+    """Hold a candidate's outputs against torch's.
+
+    Args:
+        candidate: Whose they are.
+        found: By name, for all golden frames.
+        golden: Frames and torch outputs.
+        settings: The head's settings.
+        comparisons: By role.
+
+    Raises:
+        BundleError: No comparison is known for the role, or no limit for a figure.
+    """
+    comparison = comparison_of(candidate.role, comparisons)
+    results: list[ParityResult] = []
+    for figure, value in comparison.compare(found, golden.outputs[candidate.role], settings).items():
+        limit = comparison.limit(figure, candidate.precision)
+        results.append(
+            ParityResult(
+                graph=candidate.role,
+                precision=candidate.precision,
+                backend=candidate.backend,
+                figure=figure,
+                value=value,
+                limit=limit,
+                passed=value <= limit,
+            )
+        )
+    return tuple(results)
+
+
+def comparison_of(role: str, comparisons: Mapping[str, Comparison]) -> Comparison:
+    """What parity asks of a role.
+
+    Raises:
+        BundleError: Nothing is known of it.
+    """
+    if role not in comparisons:
+        raise BundleError(
+            f"parity: found a graph {role!r}, expected one of {', '.join(comparisons)}. "
+            "Give it a comparison in the task's module."
+        )
+    return comparisons[role]
 
 
 def worst(results: Iterable[ParityResult]) -> tuple[ParityResult, ...]:
@@ -170,13 +204,22 @@ def run(candidate: Candidate, frames: NDArray[np.uint8], threads: int | None = N
     """
     height, width = frames.shape[2:]
     settings = EngineSettings(max_batch=2, slots=1, height_px=height, width_px=width, threads=threads)
-    parts: dict[str, list[NDArray[Any]]] = {output.name: [] for output in candidate.graph.outputs}
     with open_engine(candidate.engine, candidate.file, candidate.graph, settings) as engine:
-        for first in range(0, len(frames), settings.max_batch):
-            ticket = engine.submit(np.ascontiguousarray(frames[first : first + settings.max_batch]))
-            for name, array in engine.collect(ticket).items():
-                parts[name].append(np.array(array))
-            engine.release(ticket)
+        return outputs_of(engine, frames)
+
+
+def outputs_of(engine: Engine, frames: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """An engine's outputs by name, for frames (n, 1, H, W) uint8 in its largest batches.
+
+    Raises:
+        EngineError: It failed.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {output.name: [] for output in engine.graph.outputs}
+    for first in range(0, len(frames), engine.settings.max_batch):
+        ticket = engine.submit(np.ascontiguousarray(frames[first : first + engine.settings.max_batch]))
+        for name, array in engine.collect(ticket).items():
+            parts[name].append(np.array(array))
+        engine.release(ticket)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 

@@ -172,7 +172,7 @@ def find_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], 
             f"{bundle / FOLDER}. {' | '.join(told) or 'There is none.'} Run: {build_command(bundle, graph, need, site)}"
         )
     chosen = min(fitting, key=lambda each: (each.profile[need.input_name].largest, each.file_stem))
-    return _read(owner, bundle, spec, chosen)
+    return read_plan(owner, bundle, spec, chosen)
 
 
 def need_of(
@@ -210,6 +210,29 @@ def read_plans(bundle: Path, spec: ModelSpec) -> Mapping[str, EngineManifest]:
     return MappingProxyType({manifest.plan_file: manifest for manifest in _signed(bundle, spec)})
 
 
+def read_plan(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifest) -> Plan:
+    """A plan's bytes, once they are the ones that the spec names.
+
+    Raises:
+        BundleError: They are not.
+    """
+    expected = spec.files[manifest.plan_file]
+    try:
+        data = (bundle / manifest.plan_file).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{owner}: {manifest.plan_file} cannot be read ({error.strerror}), expected the plan that {SPEC_FILE} "
+            "names. Run 'ferrosight build' again."
+        ) from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != expected:
+        raise BundleError(
+            f"{owner}: {manifest.plan_file} was altered: found SHA-256 {sha256[:12]}..., expected {expected[:12]}... "
+            "It was not opened. Find out who changed it, then run 'ferrosight build --rebuild'."
+        )
+    return Plan(bundle, manifest, sha256, data)
+
+
 def _signed(bundle: Path, spec: ModelSpec) -> Iterator[EngineManifest]:
     for name in sorted(spec.files):
         if not (name.startswith(f"{FOLDER}/") and name.endswith(SIDE_CAR_SUFFIX)):
@@ -228,24 +251,6 @@ def _signed(bundle: Path, spec: ModelSpec) -> Iterator[EngineManifest]:
 def _unsigned(bundle: Path, spec: ModelSpec) -> list[str]:
     found = sorted((bundle / FOLDER).glob(f"*{PLAN_SUFFIX}"))
     return [name for file in found if (name := f"{FOLDER}/{file.name}") not in spec.files]
-
-
-def _read(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifest) -> Plan:
-    expected = spec.files[manifest.plan_file]
-    try:
-        data = (bundle / manifest.plan_file).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{owner}: {manifest.plan_file} cannot be read ({error.strerror}), expected the plan that {SPEC_FILE} "
-            "names. Run 'ferrosight build' again."
-        ) from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != expected:
-        raise BundleError(
-            f"{owner}: {manifest.plan_file} was altered: found SHA-256 {sha256[:12]}..., expected {expected[:12]}... "
-            "It was not opened. Find out who changed it, then run 'ferrosight build --rebuild'."
-        )
-    return Plan(bundle, manifest, sha256, data)
 
 
 def _within(low: Sequence[int], high: Sequence[int]) -> bool:

@@ -16,6 +16,7 @@ from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
 from runtime.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.preflight import find_plan
 from runtime.spec import GraphSpec
 from tests.software_plans import make_bundle, sign
 
@@ -70,7 +71,7 @@ def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: E
     (bundle / manifest.plan_file).write_bytes(plan)
     (bundle / manifest.side_car_file).write_text(manifest.to_json(), encoding="utf-8")
     sign(bundle, manifest.plan_file, manifest.side_car_file)
-    return open_graph(device, model, graph, settings, allow=lambda *_: None)
+    return open_graph(device, model, graph, settings, choose=find_plan)
 
 
 def installed_apis() -> list[str]:

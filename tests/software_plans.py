@@ -17,7 +17,7 @@ from runtime.bundle import digest_of
 from runtime.engine import EngineSettings
 from runtime.flavours import FlavourName
 from runtime.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
-from runtime.preflight import Site
+from runtime.preflight import Site, find_plan
 from runtime.spec import SPEC_FILE, GraphSpec, ModelSpec, Provenance, read_spec
 from tests.software_cuda import SOFTWARE_GPU, SoftwareCuda
 from tests.software_tensorrt import SoftwareTensorRt, software_plan
@@ -106,7 +106,7 @@ def open_software(
     except (StopIteration, RuntimeError):
         pass  # the backend has to say what is wrong
     chosen = device or software_device(flavour)
-    return open_graph(chosen, model, graph, settings, allow=lambda *_: None)
+    return open_graph(chosen, model, graph, settings, choose=find_plan)
 
 
 def _input_name(file: Path) -> str:

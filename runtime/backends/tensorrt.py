@@ -31,8 +31,8 @@ from runtime.spec import GraphSpec
 
 log = logging.getLogger(__name__)
 
-PROFILE = 0
-"""Plans are built with one."""
+Choose = Callable[[str, Path, GraphSpec, tuple[int, int], int, Site], Plan]
+"""From who asks, the graph's file, its contract, rows and columns, the largest batch and the machine, to a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def open_graph(
     graph: GraphSpec,
     settings: EngineSettings,
     *,
-    allow: Callable[[str, Plan, Site], None] = require_parity,
+    choose: Choose | None = None,
 ) -> SlottedEngine:
     """Open the plan of a graph that fits.
 
@@ -89,7 +89,8 @@ def open_graph(
         model: The graph's ONNX file in its bundle.
         graph: Its contract.
         settings: Batch, slots and geometry.
-        allow: Raises where a plan must not serve; measuring its parity is the one time that it may unproven.
+        choose: Gives the plan; None takes the one that fits and was proven. Measuring the parity of a plan is the one
+            time that another may be opened.
 
     Raises:
         EngineError: No plan fits, it may not serve, or TensorRT cannot open it.
@@ -100,8 +101,7 @@ def open_graph(
         undo.callback(device.cuda.close)
         size = frame_size(owner, graph, settings)
         precision_of(owner, model, graph)
-        plan = find_plan(owner, model, graph, size, settings.max_batch, device.site)
-        allow(owner, plan, device.site)
+        plan = (choose or proven_plan)(owner, model, graph, size, settings.max_batch, device.site)
         cache = KernelCache.of_user(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
         opened = _OpenPlan(owner, device, plan, cache)
         undo.callback(opened.forget)
@@ -122,6 +122,18 @@ def open_graph(
         buffers=lanes.buffers,
         device=lanes,
     )
+
+
+def proven_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], batch: int, site: Site) -> Plan:
+    """The plan that fits, and whose parity was measured on this GPU and holds.
+
+    Raises:
+        EngineError: There is none.
+        BundleError: The graph lies in no bundle, or the plan or its record is not what was written.
+    """
+    plan = find_plan(owner, model, graph, size, batch, site)
+    require_parity(owner, plan, site)
+    return plan
 
 
 class _OpenPlan:

@@ -19,6 +19,7 @@ from runtime.backends.tensorrt_lanes import Lanes
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.flavours import FlavourName
+from runtime.preflight import find_plan
 from runtime.spec import GraphSpec
 from tests.runtime.backends.graphs import some_frames, write_pair
 from tests.software_cuda import SoftwareCuda
@@ -229,7 +230,7 @@ class TestRefusals:
         return graph
 
     def open(self, folder: Path, graph: GraphSpec, device: Device) -> SlottedEngine:
-        return open_graph(device, folder / "pair.onnx", graph, EngineSettings(4), allow=lambda *_: None)
+        return open_graph(device, folder / "pair.onnx", graph, EngineSettings(4), choose=find_plan)
 
     def add(self, folder: Path, graph: GraphSpec) -> Path:
         manifest = manifest_of("model", folder / "pair.onnx", graph, SIZE, 4)

@@ -1,0 +1,203 @@
+"""Parity of plans on the GPU that will run them: measured in the task's units, kept beside each plan's manifest.
+
+The half graph's parity was measured on CPUs when the bundle was written. A GPU's kernels round otherwise, and another
+GPU's otherwise again; so a plan serves nowhere before its golden frames were run there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from export.parity import Candidate, Comparison, Golden, compare, comparison_of, outputs_of
+from export.tasks import TASKS, export_task
+from runtime.backends.tensorrt import Device, open_device, open_graph
+from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.engine import EngineSettings
+from runtime.errors import BundleError, EngineError
+from runtime.flavours import FlavourName
+from runtime.manifest import EngineManifest
+from runtime.plan_parity import PlanParity, record_file
+from runtime.preflight import Need, Plan, Site, faults, read_plan, read_plans
+
+MOST_BATCH = 2
+"""Golden frames go through in pairs, as everywhere parity is measured, where the plan takes so many."""
+
+OpenDevice = Callable[[FlavourName, EngineSettings], Device]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found of one plan.
+
+    Attributes:
+        plan_file: Its path in the bundle.
+        record: What was measured and kept.
+    """
+
+    plan_file: str
+    record: PlanParity
+
+    @property
+    def holds(self) -> bool:
+        """Whether the plan may serve."""
+        return all(result.holds for result in self.record.results)
+
+
+def prove_plans(
+    path: Path,
+    flavour: FlavourName,
+    *,
+    device: OpenDevice = open_device,
+    comparisons: Mapping[str, Comparison] | None = None,
+    report: Callable[[str, int, int], None] = lambda *_: None,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> tuple[Proof, ...]:
+    """Run the golden frames through every plan of a bundle that fits this machine, compare, and keep the results.
+
+    A result that does not hold is kept too: it says why the plan does not serve.
+
+    Args:
+        path: The bundle.
+        flavour: Which TensorRT.
+        device: Opens the library and the GPU.
+        comparisons: What is compared, by role; None takes the task's.
+        report: Told of each plan.
+        now: Wall time.
+
+    Raises:
+        BundleError: The bundle is not sound, has no golden frames, or its folder cannot be written.
+        EngineError: There is no GPU or no TensorRT, no plan fits this machine, or one cannot be opened.
+    """
+    bundle = open_bundle(path)
+    golden = read_golden(bundle)
+    known = comparisons_of(bundle.spec.task) if comparisons is None else comparisons
+    site, driver_cuda = _site(device, flavour)
+    fitting = [
+        each for each in read_plans(path, bundle.spec).values() if not faults(each, _own_need(bundle, each), site)
+    ]
+    if not fitting:
+        raise EngineError(
+            f"parity: found no plan in {path} for {site.gpu.name} ({site.gpu.capability}) with {flavour} "
+            f"{site.version}, expected at least one. Run: ferrosight build {path} --backend {flavour}"
+        )
+    proofs: list[Proof] = []
+    for number, manifest in enumerate(fitting):
+        report(f"{manifest.role}: {manifest.file_stem}", number, len(fitting))
+        comparison_of(manifest.role, known)
+        plan = read_plan(f"parity of {manifest.role}", path, bundle.spec, manifest)
+        candidate = Candidate(
+            role=manifest.role,
+            graph=bundle.spec.graphs[manifest.role],
+            precision=manifest.precision,
+            backend=flavour,
+            engine=flavour,
+            file=bundle.model_file(manifest.role, manifest.precision),
+        )
+        results = compare(
+            candidate, _outputs(device, flavour, plan, candidate, golden), golden, bundle.spec.settings, known
+        )
+        record = PlanParity(
+            plan_sha256=plan.sha256,
+            golden_sha256=bundle.spec.files[GOLDEN_FILE],
+            gpu=site.gpu,
+            version=site.version,
+            driver_cuda=driver_cuda,
+            measured_at=now().isoformat(timespec="seconds"),
+            frames=len(golden.frames),
+            results=results,
+        )
+        _keep(path / record_file(manifest, site.gpu), record)
+        proofs.append(Proof(manifest.plan_file, record))
+    return tuple(proofs)
+
+
+def comparisons_of(task: str) -> Mapping[str, Comparison]:
+    """What parity compares in a task, by role.
+
+    Args:
+        task: As a bundle's spec names it.
+
+    Raises:
+        BundleError: There is no such task.
+    """
+    tasks = {found.name: found for found in map(export_task, TASKS)}
+    if task not in tasks:
+        raise BundleError(
+            f"parity: found a bundle of the task {task!r}, expected one of {', '.join(sorted(tasks))}. "
+            "Use the ferrosight that exported it."
+        )
+    return {role: end.comparison for role, end in tasks[task].graphs.items()}
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden frames of a bundle, and what torch gave for them.
+
+    Raises:
+        BundleError: It has none.
+    """
+    if GOLDEN_FILE not in bundle.spec.files:
+        raise BundleError(f"bundle {bundle.path}: found no {GOLDEN_FILE}, expected golden frames. Export it again.")
+    with np.load(bundle.path / GOLDEN_FILE) as arrays:
+        outputs = {
+            role: {output.name: arrays[f"{role}.{output.name}"] for output in graph.outputs}
+            for role, graph in bundle.spec.graphs.items()
+        }
+        return Golden(frames=arrays["frames"], outputs=outputs)
+
+
+def _site(device: OpenDevice, flavour: FlavourName) -> tuple[Site, str]:
+    opened = device(flavour, EngineSettings(max_batch=1))
+    with opened.cuda as cuda:
+        return opened.site, cuda.gpu.driver_cuda
+
+
+def _own_need(bundle: Bundle, manifest: EngineManifest) -> Need:
+    """What a plan's graph asks of it, at the largest shape that the plan was built for."""
+    graph = bundle.spec.graphs.get(manifest.role)
+    if graph is None or manifest.precision not in graph.files:
+        return Need(manifest.role, "0" * 64, manifest.precision, "", ())
+    shapes = manifest.profile.get(graph.input.name)
+    largest = () if shapes is None else shapes.largest
+    return Need(
+        manifest.role, bundle.spec.files[graph.files[manifest.precision]], manifest.precision, graph.input.name, largest
+    )
+
+
+def _outputs(
+    device: OpenDevice, flavour: FlavourName, plan: Plan, candidate: Candidate, golden: Golden
+) -> dict[str, np.ndarray]:
+    height_px, width_px = golden.frames.shape[2:]
+    shapes = plan.manifest.profile[candidate.graph.input.name]
+    for size, low, high in zip((height_px, width_px), shapes.smallest[2:], shapes.largest[2:], strict=True):
+        if not low <= size <= high:
+            raise EngineError(
+                f"parity of {candidate.role}: found a plan for {shapes.smallest} to {shapes.largest}, expected the "
+                f"golden frames of {height_px}x{width_px} within it. Build it with a range that has their size, by "
+                "--height and --width."
+            )
+    settings = EngineSettings(min(MOST_BATCH, shapes.largest[0]), slots=1, height_px=height_px, width_px=width_px)
+    opened = device(flavour, settings)
+    with open_graph(opened, candidate.file, candidate.graph, settings, choose=lambda *_: plan) as engine:
+        return outputs_of(engine, golden.frames)
+
+
+def _keep(path: Path, record: PlanParity) -> None:
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=".parity-", delete=False
+        ) as file:
+            file.write(record.model_dump_json(indent=2) + "\n")
+        temporary = Path(file.name)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise BundleError(
+            f"bundle {path.parent.parent}: {error.strerror or error}, expected a folder that can be written. Copy the "
+            "bundle to such a place."
+        ) from error
