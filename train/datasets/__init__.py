@@ -14,6 +14,7 @@ from runtime.errors import DataError
 from train.datasets.base import Dataset, Sample, Split
 from train.datasets.crackforest import CrackForestSettings, open_crackforest
 from train.datasets.fracture import FractureSettings, open_fracture
+from train.datasets.grain_boundaries import NistGrainSettings, TbmSettings, open_nist_grain, open_tbm
 from train.datasets.magnetic_tiles import MagneticTilesSettings, open_magnetic_tiles
 from train.datasets.phase_maps import PhaseMapSettings, UhcsSettings, open_phase_maps, open_uhcs
 from train.datasets.severstal import SeverstalSettings, open_severstal
@@ -51,6 +52,8 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
         "synthetic-grain": DatasetKind(SyntheticGrainSettings, open_synthetic_grain),
         "crackforest": DatasetKind(CrackForestSettings, open_crackforest),
         "synthetic-crack": DatasetKind(SyntheticCrackSettings, open_synthetic_crack),
+        "tbm": DatasetKind(TbmSettings, open_tbm),
+        "nist-grain": DatasetKind(NistGrainSettings, open_nist_grain),
         "tiles": DatasetKind(MagneticTilesSettings, open_magnetic_tiles),
     }
 )
