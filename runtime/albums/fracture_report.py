@@ -171,7 +171,9 @@ def _gauge(axes: Axes, message: Scored, result: FractureResult) -> None:
     else:
         shear, half = result.shear_percent, result.uncertainty_percent
         ends = max(0.0, shear - half), min(100.0, shear + half)
-        axes.plot(ends, (0.5, 0.5), color=_rgb(VERDICT_RGB[message.verdict]), linewidth=7, alpha=0.35)
+        axes.plot(
+            ends, (0.5, 0.5), color=_rgb(VERDICT_RGB[message.verdict]), linewidth=7, alpha=0.35, solid_capstyle="butt"
+        )
         axes.plot([shear], [0.5], "o", color=_rgb(VERDICT_RGB[message.verdict]), markersize=8)
     axes.set_yticks([])
     axes.set_xlabel("shear [%], with its 95 % interval", size=8, color=_INK)
