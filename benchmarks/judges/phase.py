@@ -89,7 +89,7 @@ class _Scores:
         self._labels.add(found, truth)
         sizes = [part_sizes(labels == self._last) for labels in (found, truth)]
         if all(len(each) for each in sizes):
-            test = ks_2samp(*sizes)
+            test = ks_2samp(sizes[0], sizes[1])
             self._statistics.append(float(test.statistic))  # pyright: ignore[reportAttributeAccessIssue] - untyped
             self._passed.append(float(test.pvalue) > 0.05)  # pyright: ignore[reportAttributeAccessIssue] - untyped
 

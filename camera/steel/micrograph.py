@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from camera.steel.microstructure import Cells, Floats, Microstructure, Structure, grow
 from camera.steel.surface import value_noise
 
+GENERATOR = 1
+"""Rises whenever the same seed and settings give another picture or another truth."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

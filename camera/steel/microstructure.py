@@ -121,14 +121,14 @@ def _bumps(rng: np.random.Generator, shape: tuple[int, int], bump_px: float) -> 
 
 def _tessellate(rng: np.random.Generator, shape: tuple[int, int], size_px: float) -> Cells:
     """Voronoi cells with bent boundaries, `size_px` across in the mean."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     margin_px = 1.5 * size_px
     spans = [side + 2.0 * margin_px for side in shape]
     drawn = max(4 * _NEAREST, round(_THINNED * spans[0] * spans[1] / size_px**2))
     sites = rng.random((drawn, 2), dtype=np.float32) * np.array(spans, np.float32) - np.float32(margin_px)
     # Nuclei keep some distance from one another: a grain that grows first leaves no room.
-    close = cKDTree(sites).query_pairs(_CLOSEST * size_px, output_type="ndarray")
+    close = KDTree(sites).query_pairs(_CLOSEST * size_px, output_type="ndarray")
     sites = np.delete(sites, np.unique(close.max(axis=1)) if len(close) else [], axis=0)
     bend = [np.float32(0.08 * size_px) * _bumps(rng, shape, max(4.0, 0.45 * size_px)) for _ in shape]
     rows = bend[0] + np.arange(shape[0], dtype=np.float32)[:, None]
@@ -138,7 +138,8 @@ def _tessellate(rng: np.random.Generator, shape: tuple[int, int], size_px: float
     block = max(2, round(size_px / 6.0))
     middles = tuple(np.minimum(np.arange(block // 2, side + block // 2, block), side - 1) for side in shape)
     at = np.ix_(*middles)
-    near = cKDTree(sites).query(np.stack((rows[at], cols[at]), axis=-1), k=_NEAREST)[1].astype(np.int32)
+    asked = np.stack((rows[at], cols[at]), axis=-1)
+    near = np.asarray(KDTree(sites).query(asked, k=_NEAREST)[1], np.int32)
     block_col = np.arange(shape[1]) // block
     labels, edge = np.empty(shape, np.int32), np.empty(shape, np.float32)
     for row in range(0, shape[0], block):  # a row of blocks at a time: what is worked on stays in the cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from camera.steel import micrograph, microstructure, surface
+from camera.steel.micrograph import GENERATOR, draw_settings, make_micrograph
 from runtime.errors import DataError
 from train.datasets.base import Sample, Split
 
@@ -69,7 +69,7 @@ class SyntheticMicrographs:
 
     @property
     def digest(self) -> str:
-        """Of the settings and of the generator's source."""
+        """Of the settings and of the generator's version."""
         return self._digest
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ def open_synthetic_phase(settings: SyntheticPhaseSettings, cache: Path) -> Synth
             f"synthetic phase: found min_pearlite_ratio {settings.min_pearlite_ratio} above max_pearlite_ratio "
             f"{settings.max_pearlite_ratio}, expected the smaller one first. Swap them."
         )
-    digest = _digest(settings)
+    digest = hashlib.sha256(f"phase {GENERATOR} {settings.model_dump_json()}".encode()).hexdigest()
     folder = cache / f"synthetic-phase-{digest[:16]}"
     if not folder.is_dir():
         try:
@@ -115,14 +115,6 @@ def _counts(settings: SyntheticPhaseSettings) -> dict[Split, int]:
     }
 
 
-def _digest(settings: SyntheticPhaseSettings) -> str:
-    """The pictures are a function of the settings and of the generator's code, so both are digested."""
-    digest = hashlib.sha256(f"phase {settings.model_dump_json()}".encode())
-    for module in (micrograph, microstructure, surface):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()
-
-
 def _render(settings: SyntheticPhaseSettings, folder: Path) -> None:
     """Write the cache beside its place and move it there whole, so that a half-written one is never read."""
     from rich.console import Console
@@ -141,7 +133,7 @@ def _render(settings: SyntheticPhaseSettings, folder: Path) -> None:
         # On standard error, so that a program reading --json meets nothing else.
         for place in track(range(count), "etching synthetic micrographs", console=Console(stderr=True)):
             seed = settings.first_seed + place
-            made = micrograph.make_micrograph(seed, micrograph.draw_settings(seed, size_px, ratios))
+            made = make_micrograph(seed, draw_settings(seed, size_px, ratios))
             pixels[place], pearlite[place] = made.pixels, made.pearlite
         pixels.flush()
         pearlite.flush()
