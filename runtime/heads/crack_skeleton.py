@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,16 +22,29 @@ Box = tuple[int, int, int, int]
 """First row, first column, stop row, stop column."""
 
 
-def thin(mask: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.floating]]:
-    """Skeleton and half widths of a mask in its box.
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """A skeleton in its picture.
+
+    Attributes:
+        skeleton: (h, w) bool, one pixel wide; reaches beyond the picture where the mask touches its border.
+        half_width_px: (h, w) distance of each pixel of the mask from its edge.
+        first_row, first_col: Where both begin in the picture; may be negative.
+    """
+
+    skeleton: NDArray[np.bool_]
+    half_width_px: NDArray[np.floating]
+    first_row: int
+    first_col: int
+
+
+def thin(mask: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> Thinned:
+    """Skeleton and half widths of a mask.
 
     Args:
         mask: (h, w) bool, tight in the box.
         box: Where it lies in the picture.
-        shape: Rows and columns of the picture; a mask that touches its border goes on beyond.
-
-    Returns:
-        (h, w) bool, one pixel wide, and (h, w) the distance of each pixel of the mask from its edge.
+        shape: Rows and columns of the picture; a mask that touches its border is drawn on beyond.
     """
     from scipy.ndimage import distance_transform_edt
     from skimage.morphology import skeletonize
@@ -38,9 +52,8 @@ def thin(mask: NDArray[np.bool_], box: Box, shape: tuple[int, ...]) -> tuple[NDA
     beyond = [(CONTINUED_PX * (box[axis] == 0), CONTINUED_PX * (box[axis + 2] == shape[axis])) for axis in (0, 1)]
     # Where the picture ends the crack does not: its last row is repeated there, and everywhere else there is steel.
     image = np.pad(np.pad(mask, beyond, mode="edge"), 1)
-    inner = tuple(slice(before + 1, before + 1 + size) for (before, _), size in zip(beyond, mask.shape, strict=True))
     half_width = np.asarray(distance_transform_edt(image))
-    return np.asarray(skeletonize(image))[inner], half_width[inner]
+    return Thinned(np.asarray(skeletonize(image)), half_width, box[0] - beyond[0][0] - 1, box[1] - beyond[1][0] - 1)
 
 
 class Skeleton:
@@ -48,16 +61,13 @@ class Skeleton:
 
     Two pixels are joined if they touch; by a corner only where no third pixel joins them already, so that a line has
     two neighbours everywhere and a fork is a pixel of three or more.
-
-    Args:
-        skeleton: (h, w) bool, one pixel wide.
-        half_width: (h, w) in px.
     """
 
-    def __init__(self, skeleton: NDArray[np.bool_], half_width: NDArray[np.floating]) -> None:
+    def __init__(self, thinned: Thinned) -> None:
+        skeleton = thinned.skeleton
         rows, cols = np.nonzero(skeleton)
-        self._points = np.stack((rows, cols), axis=1)
-        self._half_width = half_width[rows, cols]
+        self._points = np.stack((rows + thinned.first_row, cols + thinned.first_col), axis=1)
+        self._half_width = thinned.half_width_px[rows, cols]
         self._neighbours: list[set[int]] = [set() for _ in range(len(rows))]
         self._alive = np.ones(len(rows), np.bool_)
         number = np.full((skeleton.shape[0] + 2, skeleton.shape[1] + 2), -1)
@@ -80,35 +90,30 @@ class Skeleton:
         return [node for node in self.nodes() if len(self._neighbours[node]) <= 1]
 
     def points(self, nodes: Sequence[int]) -> NDArray[np.intp]:
-        """(n, 2) rows and columns."""
+        """(n, 2) rows and columns in the picture, or beyond it."""
         return self._points[list(nodes)]
 
     def half_width_px(self, nodes: Sequence[int]) -> NDArray[np.floating]:
         """(n,) distance from the mask's edge."""
         return self._half_width[list(nodes)]
 
-    def length_px(self) -> float:
-        """Of all its lines together."""
-        steps = 0.0
-        for node in self.nodes():
-            for other in self._neighbours[node]:
-                steps += self._step_px(node, other)
-        return 0.5 * steps
+    def length_px(self, nodes: Iterable[int]) -> float:
+        """Of all lines between some nodes."""
+        own = set(nodes)
+        return 0.5 * sum(self._step_px(node, other) for node in own for other in self._neighbours[node] & own)
 
-    def prune(self, least_px: float, spur_ratio: float, kept: Iterable[int] = ()) -> None:
+    def prune(self, least_px: float, spur_ratio: float) -> None:
         """Take away side branches that are spurs, the shortest first, until none is left.
 
         Args:
             least_px: A branch that is shorter is a spur.
             spur_ratio: So is one that is shorter than this many times the half width where it leaves.
-            kept: Ends whose branches stay.
         """
-        keep = frozenset(kept)
         while True:
             spurs: list[tuple[float, int, list[int]]] = []
             for end in self.ends():
                 branch, fork = self._branch(end)
-                if fork is None or end in keep:
+                if fork is None:
                     continue
                 length = sum(map(self._step_px, branch, [*branch[1:], fork]))
                 if length < max(least_px, spur_ratio * float(self._half_width[fork])):

@@ -28,7 +28,7 @@ MOUTH_RATIO = 0.5
 The skeleton of a blunt end runs into one of its corners, so its half width is that of the largest disc of which the end
 is a corner: no farther from its middle than `CORNER_RATIO` times its radius.
 """
-MOUTH_PX = 3.0
+MOUTH_PX = 3.6
 CORNER_RATIO = 1.8
 AROUND_PX = 5.0
 """A tip's probability is the mean so far around it."""
@@ -36,6 +36,9 @@ AROUND_PX = 5.0
 _HOLE_PX = 64  # a smaller hole in a mask is debris between the lips, and no crack runs around it
 _SMOOTHED_PX = 5
 _DIRECTION_PX = 7
+_HOOKED = 4  # so many pixels of a skeleton's end may turn into a corner,
+_HOOKED_PX = 1.9  # where the crack's half width is so much; one that runs out finely has none
+_HOOK_PX = 2.0
 _STEP_PX = 0.25
 
 
@@ -112,33 +115,51 @@ def level_of(threshold: float) -> int:
 
 def _trace(probability: NDArray[np.uint8], part: Any, threshold: float, min_branch_px: float) -> TracedCrack:
     top, left, bottom, right = (int(each) for each in part.bbox)
-    corner = np.array((top, left))
-    skeleton, half_width = thin(_filled(part.image), (top, left, bottom, right), probability.shape)
-    graph = Skeleton(skeleton, half_width)
+    thinned = thin(_filled(part.image), (top, left, bottom, right), probability.shape)
+    widest_px = float(thinned.half_width_px.max())
+    graph = Skeleton(thinned)
     graph.prune(min_branch_px, SPUR_RATIO)
-    borders = np.array(probability.shape) - 1
+    inside = _Inside(probability.shape)
     ends = graph.ends()
-    at_border = [bool(((place <= 0) | (place >= borders)).any()) for place in graph.points(ends) + corner]
-    path, tip_paths = _route(graph, ends, at_border, float(half_width.max()))
-    length_px = smooth_length_px(graph.points(path))
+    path, tip_paths = _route(graph, ends, [inside.leaves(graph, end) for end in ends], widest_px)
+    length_px = smooth_length_px(graph.points(inside.nodes(graph, path)))
     tips: list[TracedTip] = []
     for number, inwards in enumerate(tip_paths):
-        points = graph.points(inwards) + corner
-        place = _run_out(probability, points, threshold)
+        points = graph.points(inwards)
+        place = _run_out(probability, points, float(graph.half_width_px(inwards[:_HOOKED]).max()), threshold)
         # The skeleton ends before the mask does.
         length_px += float(np.hypot(*(place - points[0]))) if inwards[0] in (path[0], path[-1]) else 0.0
         surety = _around(probability, place, threshold)
         tips.append(TracedTip(number == 0, float(place[0]), float(place[1]), surety))
+    nodes = inside.nodes(graph, graph.nodes())
     return TracedCrack(
         first_row=top,
         first_col=left,
         mask=part.image,
-        skeleton=graph.points(graph.nodes()) + corner,
+        skeleton=graph.points(nodes),
         length_px=max(length_px, 1.0),
-        mean_width_px=float(part.area) / max(graph.length_px(), length_px, 1.0),
-        max_width_px=max(1.0, 2.0 * float(half_width.max()) - 1.0),
+        mean_width_px=float(part.area) / max(graph.length_px(nodes), length_px, 1.0),
+        max_width_px=max(1.0, 2.0 * widest_px - 1.0),
         tips=tuple(tips),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What of a skeleton lies in the picture."""
+
+    shape: tuple[int, ...]
+
+    def nodes(self, graph: Skeleton, nodes: Sequence[int]) -> list[int]:
+        """Those in the picture, in their order."""
+        points = graph.points(nodes)
+        there = ((points >= 0) & (points < self.shape)).all(axis=1)
+        return [node for node, kept in zip(nodes, there.tolist(), strict=True) if kept]
+
+    def leaves(self, graph: Skeleton, end: int) -> bool:
+        """Whether an end lies at the picture's border or beyond."""
+        (point,) = graph.points([end])
+        return bool(((point <= 0) | (point >= np.array(self.shape) - 1)).any())
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -159,13 +180,16 @@ def _route(
     """The longest path from the root, and the way inwards from each tip, the main tip first."""
     if not ends:  # a ring
         return graph.nodes()[:1], []
-    widths = {end: _blunt_px(graph, end) for end in ends}
+    blunt = {end: _blunt_px(graph, end) for end in ends}
     border = [end for end, there in zip(ends, at_border, strict=True) if there]
     inner = [end for end in ends if end not in border]
-    mouths = [end for end in inner if widths[end] >= max(MOUTH_PX, MOUTH_RATIO * widest_px)]
-    tips = [end for end in inner if end not in mouths]
-    root = max(border or mouths or (_wider_of_farthest(graph, ends),), key=lambda end: (widths[end], -end))
+    # What comes in at the border needs no mouth: its ends are tips, however blunt.
+    mouths = [] if border else [end for end in inner if blunt[end] >= max(MOUTH_PX, MOUTH_RATIO * widest_px)]
+    root = max(border or mouths or (_wider_of_farthest(graph, ends),), key=lambda end: (blunt[end], -end))
     distance, before = graph.paths_from(root)
+    # A mouth may have both its corners.
+    corners = [end for end in mouths if distance[end] <= 4.0 * blunt[root]]
+    tips = [end for end in inner if end not in corners]
     tips.sort(key=lambda end: (-distance[end], end))
     last = tips[0] if tips else max(ends, key=lambda end: (distance[end], -end))
     if tips == [root]:  # a single pixel
@@ -216,17 +240,35 @@ def smooth_length_px(points: NDArray[np.intp]) -> float:
     return float(np.hypot(*np.diff(smooth, axis=0).T).sum())
 
 
-def _run_out(probability: NDArray[np.uint8], inwards: NDArray[np.intp], threshold: float) -> NDArray[np.float64]:
+def _run_out(
+    probability: NDArray[np.uint8], inwards: NDArray[np.intp], half_width_px: float, threshold: float
+) -> NDArray[np.float64]:
     """Go on from a skeleton's end, in its own direction, until the probability falls below the threshold.
+
+    The last pixels of a skeleton turn into a corner of the mask, so the way begins a half width before them.
 
     Args:
         probability: (H, W) uint8.
         inwards: (n, 2) the skeleton's pixels, from its end on.
+        half_width_px: Of the crack there.
         threshold: 0..1.
     """
-    start = inwards[0].astype(np.float64)
-    back = start - inwards[min(_DIRECTION_PX, len(inwards) - 1)]
-    ahead = back / max(1e-9, float(np.hypot(*back)))
+    half = round(half_width_px) + 1 if half_width_px >= _HOOKED_PX else 0
+    near, far = (inwards[min(place, len(inwards) - 1)].astype(np.float64) for place in (half, half + _DIRECTION_PX))
+    ahead = (near - far) / max(1e-9, float(np.hypot(*(near - far))))
+    place = _beyond(probability, near, ahead, threshold)
+    if float(np.hypot(*(place - inwards[0]))) <= half + _HOOK_PX:
+        return place
+    # The crack bends just there.
+    near = inwards[0].astype(np.float64)
+    ahead = (near - far) / max(1e-9, float(np.hypot(*(near - far))))
+    return _beyond(probability, near, ahead, threshold)
+
+
+def _beyond(
+    probability: NDArray[np.uint8], start: NDArray[np.float64], ahead: NDArray[np.float64], threshold: float
+) -> NDArray[np.float64]:
+    """Where the probability falls below the threshold, on a straight way."""
     level, place = 255.0 * threshold, start
     before = _sample(probability, start)
     while before >= level and ahead.any():
