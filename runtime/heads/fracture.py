@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.decide import read_rules
 from runtime.errors import BundleError
+from runtime.heads.exposure import exposure_fault
 from runtime.messages import ModelIdentity, Scored
 from runtime.scored import FractureResult, Score
 from runtime.single import MODEL, SinglePipeline, open_single
@@ -210,10 +211,11 @@ def judge(
     facts: Facts,
     settings: FractureSettings,
     rules: FractureRules,
+    fault: str = "",
 ) -> tuple[Score, FractureResult]:
     """The verdict on one specimen, and all that is to be said of it; a pure function.
 
-    Without a region to rate there is no verdict: such a specimen is never accepted.
+    Without a region to rate, or with a fault of the picture, there is no verdict: such a specimen is never accepted.
 
     Args:
         activation: (h, w) float32, the graph's.
@@ -222,9 +224,10 @@ def judge(
         facts: What is known of the picture.
         settings: The bundle's.
         rules: When a specimen is accepted.
+        fault: Why the picture cannot be judged; empty where it can.
     """
     activation = np.array(activation, np.float32)  # the engine's own memory ends with the call
-    region = rated_region(shape, facts, rules)
+    region = fault or rated_region(shape, facts, rules)
     rated = rate(activation, shape, settings.cell_px, region) if isinstance(region, Box) else None
     shear = None if rated is None else 100.0 * (1.0 - rated.brittle_ratio)
     half = half_interval_percent(rated or rate(activation, shape, settings.cell_px), settings)
@@ -289,8 +292,9 @@ class FractureAnswerer:
     ) -> FractureAnswer:
         """Answer for a frame; borrows its outputs for this call alone."""
         known = self._facts if facts is None else facts
-        height, width = frame.pixels.shape
-        verdict, result = judge(raw[ACTIVATION], float(raw[RATIO]), (height, width), known, self._settings, self._rules)
+        shape = frame.pixels.shape[0], frame.pixels.shape[1]
+        fault = exposure_fault(frame.pixels)
+        verdict, result = judge(raw[ACTIVATION], float(raw[RATIO]), shape, known, self._settings, self._rules, fault)
         return FractureAnswer(frame.index, frame.source, known, verdict, result, self._model)
 
     def gap(self) -> None:

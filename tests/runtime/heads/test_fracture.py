@@ -165,7 +165,7 @@ def test_an_answer_is_a_message(tmp_path):
     spec = read_spec(make_fracture_bundle(tmp_path / "bundle"))
     said = answerer(spec, {"min_shear_percent": 70}, MODEL, LIGAMENT)
     raw = {"brittle_ratio": np.float32(0.37), "activation": half_brittle(264)}
-    frame = Frame("rig", 4, 0, np.zeros(SHAPE, np.uint8), source="a7.png")
+    frame = Frame("rig", 4, 0, np.full(SHAPE, 90, np.uint8), source="a7.png")
     answer = said.answer(frame, raw)
     message = answer.message(
         {
@@ -189,9 +189,21 @@ def test_an_answer_is_a_message(tmp_path):
     assert other.verdict == "unrated"
 
 
+@pytest.mark.parametrize(("level", "reason"), [(4, "the picture is dark"), (255, "the picture is burnt out: 100 %")])
+def test_a_lamp_that_is_off_is_no_sound_steel(tmp_path, level, reason):
+    """A black picture has nothing brittle in it: it would be accepted with 100 % shear."""
+    spec = read_spec(make_fracture_bundle(tmp_path / "bundle"))
+    raw = {"brittle_ratio": np.float32(0.0), "activation": half_brittle(0)}
+    frame = Frame("rig", 0, 0, np.full(SHAPE, level, np.uint8))
+    answer = answerer(spec, {}, MODEL, LIGAMENT).answer(frame, raw)
+    assert answer.verdict == "unrated"
+    assert answer.result.shear_percent is None
+    assert reason in answer.result.reason
+
+
 def test_rules_of_another_task_are_refused(tmp_path):
     spec = read_spec(make_fracture_bundle(tmp_path / "bundle"))
-    with pytest.raises(ConfigError, match="min_total_area_px.*min_shear_percent"):
+    with pytest.raises(ConfigError, match=r"min_total_area_px.*min_shear_percent"):
         answerer(spec, {"min_total_area_px": 3}, MODEL, Facts())
     with pytest.raises(ConfigError, match="min_shear_percent"):
         read_rules(FractureRules, {"min_shear_percent": 101})
