@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from train.encoder_weights import EncoderWeights
 from train.models.blueprint import Blueprint, Blueprints, expect_outputs, without_encoder_weights
-from train.models.grey import prepare
+from train.models.grey import covered, prepare
 from train.models.outputs import FractureOutput
 
 _FOLD = 2
@@ -39,15 +37,8 @@ class CellRegressor(nn.Module):
         """Rate frames (N, 1, H, W), grey levels 0..255, of any size."""
         x = prepare(frames, multiple=self.cell_px, fold=_FOLD)
         activation = self.fully_connected(self.features(x)).float()[:, 0]
-        covered = self._covered(frames)
-        return FractureOutput((activation * covered).mean((1, 2)) / covered.mean((1, 2)), activation)
-
-    def _covered(self, frames: Tensor) -> Tensor:
-        """(1, h, w) float32: how much of each cell is picture."""
-        height, width = frames.shape[-2:]
-        inside = torch.ones_like(frames[:1], dtype=torch.float32)
-        down, across = -height % self.cell_px, -width % self.cell_px
-        return functional.avg_pool2d(functional.pad(inside, (0, across, 0, down)), self.cell_px)[:, 0]
+        share = covered(frames, self.cell_px)[:, 0]
+        return FractureOutput((activation * share).mean((1, 2)) / share.mean((1, 2)), activation)
 
 
 def _block(channels_in: int, channels_out: int, dilation: int = 1) -> nn.Sequential:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
 from train.encoder_weights import EncoderWeights
 from train.models.blueprint import Blueprint, Blueprints, without_encoder_weights
-from train.models.grey import prepare
+from train.models.grey import covered, prepare
 from train.models.outputs import GrainOutput
 
 _FOLD = 4
@@ -46,19 +44,12 @@ class GrainCells(nn.Module):
         """Rate frames (N, 1, H, W), grey levels 0..255, of any size."""
         cells = self.embed(frames)
         cams = self.fully_connected(cells).float() + self.middle
-        covered = _covered(frames)
-        return GrainOutput((cams * covered).mean((2, 3)) / covered.mean((2, 3)), cams)
+        share = covered(frames, _CELL_PX)
+        return GrainOutput((cams * share).mean((2, 3)) / share.mean((2, 3)), cams)
 
     def embed(self, frames: Tensor) -> Tensor:
         """The last feature map (N, channels, h, w), of which a mean is the picture's feature vector."""
         return self.features(prepare(frames, multiple=_CELL_PX, fold=_FOLD))
-
-
-def _covered(frames: Tensor) -> Tensor:
-    """(1, 1, h, w) float32: how much of each cell is picture, where the last ones reach beyond it."""
-    height, width = frames.shape[-2:]
-    inside = torch.ones_like(frames[:1], dtype=torch.float32)
-    return functional.avg_pool2d(functional.pad(inside, (0, -width % _CELL_PX, 0, -height % _CELL_PX)), _CELL_PX)
 
 
 def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,12 +17,29 @@ def scale_grey(frames: Tensor) -> Tensor:
     return (frames.float() - GREY_MEAN) * (1.0 / GREY_STD)
 
 
+def padding_px(size_px: int, multiple: int) -> int:
+    """How much is missing until a height or width divides by `multiple`.
+
+    Not `-size % multiple`, which is the same: TensorRT cannot follow a free size through a remainder.
+    """
+    return (size_px + multiple - 1) // multiple * multiple - size_px
+
+
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column until height and width divide by `multiple`; (N, C, H, W) any size."""
-    down, across = -frames.shape[-2] % multiple, -frames.shape[-1] % multiple
+    down, across = (padding_px(size_px, multiple) for size_px in frames.shape[-2:])
     if down == 0 and across == 0:
         return frames
     return functional.pad(frames, (0, across, 0, down), mode="replicate")
+
+
+def covered(frames: Tensor, cell_px: int) -> Tensor:
+    """(1, 1, h, w) float32, 0..1: how much of each cell is picture, where the last ones reach beyond it."""
+    height, width = frames.shape[-2:]
+    # Not from the frames themselves: TensorRT cannot cut bytes.
+    inside = torch.ones((1, 1, height, width), device=frames.device)
+    missing = (0, padding_px(width, cell_px), 0, padding_px(height, cell_px))
+    return functional.avg_pool2d(functional.pad(inside, missing), cell_px)
 
 
 def prepare(frames: Tensor, *, multiple: int = 1, channels: int = 1, fold: int = 1) -> Tensor:
