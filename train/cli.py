@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
+from json import dumps as dump_json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
+    from train.ablation import Outcome
     from train.recipe import Recipe
-    from train.tasks.base import Task
 
 app = typer.Typer(help="Train the models of a task by a recipe.", no_args_is_help=True, pretty_exceptions_enable=False)
-
-_LIBRARIES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning-fabric", "numpy")
 
 Variant = Annotated[str, typer.Option(help="paper: the paper's network; compact: the one for CPUs.")]
 RecipeFile = Annotated[
@@ -127,38 +122,80 @@ def _train(
     *,
     as_json: bool,
 ) -> None:
-    """Open everything, fit, and say where the result lies."""
-    from lightning_fabric import Fabric
-
-    from train.fit import fit
-    from train.models import fine_tune_from
-    from train.progress import Bar
-    from train.run_folder import RunFolder, read_recipe, read_record, to_json
-    from train.tasks import open_dataset, open_task
+    """Train, and say where the result lies."""
+    from train.run_folder import RunFolder, read_recipe, to_json
+    from train.session import Machine, train_run
 
     recipe = read_recipe(resume) if resume is not None else choose()
     now = datetime.now(timezone.utc)
     folder = RunFolder(resume or out or Path("runs") / f"{recipe.task}-{recipe.variant}-{now:%Y%m%d-%H%M%S}")
-    fabric = Fabric(accelerator=device, devices=devices, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
-    fabric.seed_everything(recipe.seed, verbose=False)
-    task = open_task(recipe, open_dataset(recipe, cache))
-    model = task.build_model()
-    if resume is not None:
-        record = read_record(resume)
-    else:
-        if weights is not None:
-            fine_tune_from(model, weights)
-        record = _new_record(task, recipe, fabric, model, weights, precision, now)
-        if fabric.global_rank == 0:
-            folder.create(recipe, record)
-    with Bar(recipe.task) as bar:
-        record, progress = fit(task, recipe, fabric, folder, record, model, resume=resume is not None, report=bar)
-    if fabric.global_rank == 0:
+    trained = train_run(
+        recipe,
+        folder,
+        Machine(device, devices, precision),
+        cache=cache,
+        command=command_line(sys.argv),
+        resume=resume is not None,
+        weights=weights,
+    )
+    if trained.first:
+        record = trained.record
         best = "  ".join(f"{key} {value:.4g}" for key, value in record.best.items())
         typer.echo(f"run {folder.path}: best epoch {record.best_epoch}: {best}", err=True)
         if as_json:
-            typer.echo(to_json(record, folder.path, progress.history))
+            typer.echo(to_json(record, folder.path, trained.history))
+
+
+@app.command()
+def ablation(
+    name: Annotated[str | None, typer.Argument(help="Which one; without a name, all are listed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of its runs and its table.", show_default="runs/ablations/NAME")
+    ] = None,
+    cases: Annotated[list[str] | None, typer.Option("--case", help="Only this case; may be given again.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="This seed instead of the file's; may be given again.")
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    precision: Precision = "32-true",
+    cache: Cache = Path("runs/cache"),
+    json: Json = False,
+) -> None:
+    """Repeat a paper's comparison at a small scale: train each case once a seed, and write a table and a plot.
+
+    What is there already is not trained again, and a training that was stopped goes on.
+    """
+    from train.ablation import ABLATIONS, load_ablation, plan, run_ablation, to_table, write_table
+    from train.ablation_report import draw, to_markdown
+    from train.session import Machine
+
+    if name is None:
+        for file in sorted(ABLATIONS.glob("*.toml")):
+            typer.echo(f"{file.stem:20} {load_ablation(file.stem).title}")
+        return
+    chosen = load_ablation(name)
+    if seeds:
+        chosen = chosen.model_copy(update={"seeds": tuple(seeds)})
+    folder = out or Path("runs") / "ablations" / name
+
+    def measured(outcome: Outcome) -> None:
+        write_table(outcome, folder / "results.json")
+        (folder / "results.md").write_text(to_markdown(outcome), encoding="utf-8")
+        draw(outcome, folder / "results.png")
+
+    outcome = run_ablation(
+        name,
+        chosen,
+        plan(chosen, folder, overrides or [], cases or []),
+        Machine(device, 1, precision),
+        cache=cache,
+        command=command_line(sys.argv),
+        measured=measured,
+    )
+    typer.echo(to_markdown(outcome), err=json)
+    if json:
+        typer.echo(dump_json(to_table(outcome), indent=2))
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -171,40 +208,6 @@ def command_line(arguments: Sequence[str]) -> str:
     """
     typed = list(arguments[1:])
     return shlex.join(["ferrosight", "train", *(typed[1:] if typed[:1] == ["train"] else typed)])
-
-
-def _new_record(
-    task: Task,
-    recipe: Recipe,
-    fabric: Fabric,
-    model: Any,
-    weights: Path | None,
-    precision: str,
-    now: datetime,
-) -> Any:
-    """What is known before the first epoch."""
-    from train.models import count_parameters
-    from train.run_folder import RunRecord, git_commit
-
-    origin = (
-        {} if weights is None else {"file": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    )
-    return RunRecord(
-        task=recipe.task,
-        role=task.role,  # type: ignore[arg-type]  # checked by pydantic
-        architecture=recipe.model.architecture,
-        variant=recipe.variant,
-        classes=task.class_names,
-        parameters=count_parameters(model),
-        weights_from=origin,
-        data_digest=task.data_digest,
-        git_commit=git_commit(Path(__file__).parent),
-        created_at=now.isoformat(timespec="seconds"),
-        versions={name: version(name) for name in _LIBRARIES},
-        device=str(fabric.device),
-        precision=precision,
-        command=command_line(sys.argv),
-    )
 
 
 if __name__ == "__main__":
