@@ -21,9 +21,8 @@ from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.flavours import FlavourName
-from runtime.manifest import EngineManifest
 from runtime.plan_parity import PlanParity, record_file
-from runtime.preflight import Need, Plan, Site, faults, read_plan, read_plans
+from runtime.preflight import Plan, Site, faults, own_need, read_plan, read_plans
 
 MOST_BATCH = 2
 """Golden frames go through in pairs, as everywhere parity is measured, where the plan takes so many."""
@@ -79,7 +78,7 @@ def prove_plans(
     known = comparisons_of(bundle.spec.task) if comparisons is None else comparisons
     site, driver_cuda = _site(device, flavour)
     fitting = [
-        each for each in read_plans(path, bundle.spec).values() if not faults(each, _own_need(bundle, each), site)
+        each for each in read_plans(path, bundle.spec).values() if not faults(each, own_need(bundle.spec, each), site)
     ]
     if not fitting:
         raise EngineError(
@@ -155,18 +154,6 @@ def _site(device: OpenDevice, flavour: FlavourName) -> tuple[Site, str]:
     opened = device(flavour, EngineSettings(max_batch=1))
     with opened.cuda as cuda:
         return opened.site, cuda.gpu.driver_cuda
-
-
-def _own_need(bundle: Bundle, manifest: EngineManifest) -> Need:
-    """What a plan's graph asks of it, at the largest shape that the plan was built for."""
-    graph = bundle.spec.graphs.get(manifest.role)
-    if graph is None or manifest.precision not in graph.files:
-        return Need(manifest.role, "0" * 64, manifest.precision, "", ())
-    shapes = manifest.profile.get(graph.input.name)
-    largest = () if shapes is None else shapes.largest
-    return Need(
-        manifest.role, bundle.spec.files[graph.files[manifest.precision]], manifest.precision, graph.input.name, largest
-    )
 
 
 def _outputs(

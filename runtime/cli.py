@@ -220,3 +220,43 @@ def report(
     if not written:
         typer.echo(f"journal {journal}: found no such specimen.", err=True)
     sys.exit(0 if written and all(each.path is not None for each in written) else 1)
+
+
+@app.command()
+def doctor(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle to look into, plans and all.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A line's TOML file: its cameras, ports, bundles and backends too.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A backend that is to work here; repeatable.", show_default="those of --config, else openvino"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """What this machine has, what is wrong with it, and what to do: Python, GPU, TensorRT, cameras, ports, bundles.
+
+    What is not asked for is a note and no problem: a machine without a GPU is healthy unless a backend needs one. Exit
+    code 0 when there is no problem, 1 when there is one.
+    """
+    from rich.console import Console
+
+    from runtime.backends import DEFAULT_BACKEND
+    from runtime.config import read_config
+    from runtime.doctor import Asked, examine, is_healthy, show, to_json
+
+    line = None if config is None else read_config(config)
+    wanted = set(backend or ()) | ({station.backend for station in line.stations} if line is not None else set())
+    asked = Asked(
+        bundles=() if bundle is None else (bundle,), line=line, backends=frozenset(wanted or {DEFAULT_BACKEND})
+    )
+    findings = examine(asked)
+    if as_json:
+        typer.echo(to_json(findings))
+    else:
+        show(findings, Console())
+    sys.exit(0 if is_healthy(findings) else 1)

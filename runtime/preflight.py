@@ -201,6 +201,20 @@ def need_of(
     )
 
 
+def own_need(spec: ModelSpec, manifest: EngineManifest) -> Need:
+    """What its graph asks of a plan at the largest shape that the plan was built for.
+
+    A plan of a graph or a file that the spec does not have is asked for a digest that nothing has.
+    """
+    graph = spec.graphs.get(manifest.role)
+    if graph is None or manifest.precision not in graph.files:
+        return Need(manifest.role, "0" * 64, manifest.precision, "", ())
+    shapes = manifest.profile.get(graph.input.name)
+    largest = () if shapes is None else shapes.largest
+    digest = spec.files[graph.files[manifest.precision]]
+    return Need(manifest.role, digest, manifest.precision, graph.input.name, largest)
+
+
 def read_plans(bundle: Path, spec: ModelSpec) -> Mapping[str, EngineManifest]:
     """The manifests of a bundle's plans by the plan's path; those alone that the spec names with their digests.
 

@@ -28,8 +28,8 @@ def open_device(number: int = 0) -> CudaBindings:
         raise
     except RuntimeError as error:  # the library says so where there is no libcuda to load
         raise EngineError(
-            f"CUDA ({API}): found no NVIDIA driver ({str(error).splitlines()[0]}), expected one. Install the driver, "
-            "or choose a backend of the CPU."
+            f"CUDA ({API}): found no NVIDIA driver (libcuda cannot be loaded), expected one. Install the driver, or "
+            "choose a backend of the CPU."
         ) from error
     if not 0 <= number < count:
         raise EngineError(f"CUDA ({API}): found {count} GPUs, expected GPU {number} among them. Name another one.")
