@@ -76,6 +76,7 @@ class Grabber:
         self._reader: RingReader | None = None
         self._process: GrabProcess | None = None
         self._running = False
+        self._look_at_ns = 0  # when one who does not wait may look after the process again
         self._deadline_ns = 0  # of opening, then of the next sign of life, then of stopping
         self._heartbeat = 0
         self._restart_at_ns: int | None = None
@@ -134,8 +135,10 @@ class Grabber:
         """Everything has been claimed and nothing more will come."""
         if self._closed:
             return True
-        drained = self._held_back is None and (self._reader is None or not self._reader.pending)
-        return self._finished and self._process is None and drained
+        # Asked before every batch: the ring, which costs a system call, only once the camera's process is gone.
+        if not self._finished or self._process is not None:
+            return False
+        return self._held_back is None and (self._reader is None or not self._reader.pending)
 
     def claim(self, max_frames: int, timeout_s: float, *, fill_s: float = 0.0) -> Batch | Lost | None:
         """The next frames that lie side by side in the ring, or the next frames that were lost.
@@ -154,7 +157,8 @@ class Grabber:
         deadline_ns = self._clock_ns() + round(timeout_s * _NS_PER_S)
         while not self._closed:
             event = self._next(max_frames, fill_s)
-            if event is None:
+            # Who does not wait asks between two frames, and is not to be kept by a process that was well a moment ago.
+            if event is None and (timeout_s > 0 or not self._running or self._clock_ns() >= self._look_at_ns):
                 self._look_after()
                 event = self._next(max_frames, fill_s)
             if event is not None:
@@ -251,6 +255,7 @@ class Grabber:
     def _look_after(self) -> None:
         """Hear what the process says, and see whether it lives."""
         now_ns = self._clock_ns()
+        self._look_at_ns = now_ns + round(_LOOK_S * _NS_PER_S)
         if self._process is None:
             if self._restart_at_ns is not None and now_ns >= self._restart_at_ns:
                 self._start()

@@ -193,8 +193,8 @@ class RingReader:
                 self._closed = True
                 self._handles.close()
 
-    def _read(self, max_tokens: int) -> bool:
-        """Turn the tokens that lie ready into events; what a policy dropped before them comes as lost."""
+    def _read(self, max_tokens: int) -> int:
+        """Turn the tokens that lie ready into events, and give how many; what a policy dropped comes as lost."""
         tokens = read_pipe(self._handles.filled_out, TOKEN.size * max_tokens)
         for (sequence,) in TOKEN.iter_unpack(tokens):
             event = self._memory.read_event(sequence)
@@ -209,7 +209,7 @@ class RingReader:
             else:
                 self._held.add(event.slot)
                 self._events.extend(filter(None, (self._ledger.frame(event.first), event)))
-        return bool(tokens)
+        return len(tokens) // TOKEN.size
 
     def _dropped(self, sequence: int, first_index: int) -> list[Lost]:
         """What the writer took back before it was claimed: the events between the last one read and this."""
@@ -238,12 +238,16 @@ class RingReader:
         """The frames at the head of the events that lie in one piece; more are read only where they may join."""
         run: list[Event] = []
         place = 0
+        emptied = False
         while len(run) < max_frames:
             if place == len(self._events):
                 if run and run[-1].slot + 1 == self._handles.slots:
                     break
-                if not self._read(max_frames - len(run)):
+                # A pipe that gave less than it was asked for was empty a moment ago.
+                asked = max_frames - len(run)
+                if emptied or not (read := self._read(asked)):
                     break
+                emptied = read < asked
             event = self._events[place]
             if not isinstance(event, Event):
                 break
