@@ -19,6 +19,7 @@ HEADER_PX, BAR_PX, MARGIN_PX = 34, 84, 8
 LEAST_WIDTH_PX = 640
 _TINT = 0.38
 _LEAST_RANGE_G = 3.0  # so that the noise of an even specimen does not fill the whole bar
+_SMOOTH_CELLS = 1.6
 _FONT_SCALE = 0.5
 
 
@@ -47,9 +48,10 @@ def tinted(pixels: NDArray[np.uint8], result: GrainResult) -> NDArray[np.uint8]:
     import cv2
 
     height, width = pixels.shape
-    numbers = map_numbers(result)
+    # A cell sees one grain at a time where grain is coarse; what is shown is the neighbourhood's.
+    numbers = cv2.GaussianBlur(map_numbers(result).astype(np.float32), (0, 0), _SMOOTH_CELLS)
     low, high = bar_range(numbers)
-    smooth = cv2.resize(numbers.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    smooth = cv2.resize(numbers, (width, height), interpolation=cv2.INTER_LINEAR)
     colours = _colours((smooth - low) / (high - low)).astype(np.float32)
     # Colour only, no light: the grains stay as bright as they are.
     grey = pixels.astype(np.float32)[..., None]

@@ -67,9 +67,9 @@ def test_both_trainings_make_a_grain_bundle():
 
 
 def test_golden_frames_are_a_function_of_their_size():
-    frames = golden_frames(3, (192, 256))
-    assert frames.shape == (3, 1, 192, 256)
-    assert np.array_equal(frames[:2], golden_frames(2, (192, 256)))
+    frames = golden_frames(3, (384, 512))
+    assert frames.shape == (3, 1, 384, 512)
+    assert np.array_equal(frames[:2], golden_frames(2, (384, 512)))
 
 
 def test_the_graph_keeps_its_sizes_free():
