@@ -220,6 +220,16 @@ class TestRuns:
         assert books.frames_inspected + books.frames_missed == len(told)
 
 
+def test_a_journal_may_wait_for_the_disk_at_each_commit(path: Path) -> None:
+    full, normal = 2, 1
+    with Journal(path, LINE) as journal:
+        journal.append(rows(inspected(0)))
+        assert journal._one("PRAGMA synchronous") == (normal,)
+    with Journal(path, LINE, wait_for_disk=True) as journal:
+        journal.next_sequence("another")  # whose registering waits for the disk anyway, and must leave it so
+        assert journal._one("PRAGMA synchronous") == (full,)
+
+
 class TestPictures:
     FIRST, SECOND = "a" * 64, "b" * 64
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import zmq
+import zmq.auth
 
+from runtime.errors import WireError
 from runtime.journal_reader import JournalReader
 from runtime.messages import Missed, Overridden, RunStarted, Scored
 from runtime.scored import FractureResult
+from runtime.sockets import CurveClient
 from runtime.triggered.client import RequestClient, RequestRefusedError
 from runtime.triggered.requests import RefusedError, parse_request
 from tests.fracture_bundles import make_fracture_bundle, surface
@@ -229,6 +233,30 @@ def test_the_album_of_a_run_has_a_picture_of_each_score(tmp_path: Path, bundle: 
     pictures = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "album").rglob("*.png"))
     assert f"album/{started.sequence:06d}_heat-1/overlays/{scored.sequence:06d}_S1.png" in pictures
     assert not [picture for picture in pictures if "S2" in picture]
+
+
+def test_requests_are_encrypted_where_the_station_asks_for_it(tmp_path: Path, bundle: Path) -> None:
+    keys = tmp_path / "keys"
+    (keys / "admitted").mkdir(parents=True)
+    for name in ("station", "operator", "stranger"):
+        zmq.auth.create_certificates(keys, name)
+    shutil.copy(keys / "operator.key", keys / "admitted")
+    config = write_rig(tmp_path, bundle, hot_folder=False)
+    curve = (
+        '[stations.wire.curve]\nserver_secret_key = "keys/station.key_secret"\nclient_public_keys = "keys/admitted"\n'
+    )
+    config.write_text(config.read_text() + curve)
+    with rig(config) as running:
+        admitted = CurveClient(keys / "station.key", keys / "operator.key_secret")
+        with RequestClient(running.request, curve=admitted) as client:
+            assert client.score(png(0.1, 1)).message.kind == "scored"
+        stranger = CurveClient(keys / "station.key", keys / "stranger.key_secret")
+        for curve_client in (stranger, None):
+            with (
+                RequestClient(running.request, timeout_s=0.2, curve=curve_client) as client,
+                pytest.raises(WireError, match="found no answer"),
+            ):
+                client.score(png(0.1, 2))
 
 
 def test_a_picture_without_the_facts_that_are_needed_is_missed_and_scored_when_they_come(
