@@ -185,6 +185,16 @@ def chords_px(boundary: NDArray[np.bool_], line: TestLine) -> NDArray[np.float64
     return np.diff(middles) * (line.length_px / max(1, count - (0 if line.closed else 1)))
 
 
+def clear_px(boundary: NDArray[np.bool_], line: TestLine) -> NDArray[np.float64]:
+    """Lengths between boundaries from edge to edge along an open line, what its ends cut off too.
+
+    How MLOgraphy++ and NIST's tools measure. E112 counts from middle to middle: `chords_px`.
+    """
+    clear = np.concatenate(([False], ~boundary[line.rows, line.cols], [False]))
+    edges = np.flatnonzero(clear[1:] != clear[:-1])
+    return (edges[1::2] - edges[::2]) * (line.length_px / max(1, len(line.rows) - 1))
+
+
 def _runs(boundary: NDArray[np.bool_], line: TestLine) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and last place of each run of boundary pixels along a line; those of a closed line may lie beyond its end.
 

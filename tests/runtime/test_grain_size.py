@@ -16,6 +16,7 @@ from runtime.grain_size import (
     TestLine,
     chords_px,
     circles,
+    clear_px,
     grain_number_of_density,
     grain_number_of_intercept,
     intercept,
@@ -153,3 +154,37 @@ def test_nists_intercepts_are_found_again(mask: str, table: str):
     chords = np.concatenate([chords_px(boundary, line) for line in lines])
     crossings = sum(intersections(boundary, line) for line in lines)
     assert chords.mean() - across_px / crossings == pytest.approx(expected_px, rel=0.06)
+
+
+@pytest.mark.skipif(not TBM.is_dir(), reason=f"needs {TBM}")
+def test_tbms_heyn_intercepts_are_found_again():
+    """The published ground truth of each sample: the mean over lines of the mean length on a line, edge to edge."""
+    import csv
+
+    from PIL import Image
+
+    published: dict[int, list[float]] = {}
+    with (TBM / "Results_grain_sizes.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["Model"] == "Ground_Truth":
+                published.setdefault(int(row["Degem"]), []).append(float(row["Grain Size"]))
+    found: dict[int, list[float]] = {}
+    for path in sorted(TBM.glob("*/masks/*.png")):
+        boundary = np.array(Image.open(path).convert("L")) > 127
+        for row in np.linspace(6, 249, 20).astype(int):
+            lengths = clear_px(boundary, TestLine(np.full(256, row), np.arange(256), 255.0))
+            if len(lengths):
+                found.setdefault(int(path.stem.partition("-")[0]), []).append(float(lengths.mean()))
+    ratios = np.array([np.mean(found[sample]) / np.mean(published[sample]) for sample in found])
+    assert len(ratios) == 19
+    # Ours are some of the tiles that theirs were measured on.
+    assert np.abs(ratios - 1).mean() < 0.10
+    assert abs(ratios.mean() - 1) < 0.03
+
+
+def test_clear_lengths_go_from_edge_to_edge():
+    boundary = np.zeros((4, 12), bool)
+    boundary[:, [3, 4, 8]] = True
+    line = TestLine(np.full(12, 1), np.arange(12), 11.0)
+    assert clear_px(boundary, line) == pytest.approx([3, 3, 3])
+    assert clear_px(~np.zeros((4, 12), bool), line).size == 0
