@@ -40,7 +40,7 @@ class PhaseChoices(TaskChoices):
         ge=16,
         description="side of a tile at most; only for networks that see no farther than is known, others are never cut",
     )
-    field_px: int = Field(default=160, ge=8, description="least side of the fields whose spread gives an interval")
+    field_px: int = Field(default=48, ge=8, description="least side of the fields whose spread gives an interval")
 
 
 def finish(output: Any) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from runtime.decide import read_rules
 from runtime.errors import BundleError, ConfigError
 from runtime.messages import ModelIdentity, Scored
-from runtime.phase_fractions import field_percents, half_interval_percent
+from runtime.phase_fractions import spread
 from runtime.scored import PhaseFraction, PhaseResult, Score
 from runtime.single import MODEL
 from runtime.tiled import TiledPipeline, Tiles, open_tiled
@@ -52,7 +52,7 @@ class PhaseSettings(BaseModel):
     radius_px: int = Field(ge=0, description="how far a pixel may lie that has a say in another's label, at most")
     stride_px: int = Field(ge=1, description="tiles begin at multiples of it")
     field_px: int = Field(
-        default=160, ge=8, description="least side of the fields whose spread gives the interval of a fraction"
+        default=48, ge=8, description="least side of the fields whose spread gives the interval of a fraction"
     )
 
     @model_validator(mode="after")
@@ -121,14 +121,14 @@ def measure(labels: NDArray[np.uint8], settings: PhaseSettings) -> PhaseResult:
         settings: The bundle's.
     """
     count = len(settings.phase_names)
-    fields = field_percents(labels, count, settings.field_px)
+    fields = spread(labels, count, settings.field_px)
     shares = np.bincount(labels.ravel(), minlength=count) * (100.0 / labels.size)
     return PhaseResult(
         fractions=tuple(
-            PhaseFraction(phase=name, fraction_percent=float(share), interval_percent=half_interval_percent(own))
-            for name, share, own in zip(settings.phase_names, shares, fields.T, strict=True)
+            PhaseFraction(phase=name, fraction_percent=float(share), interval_percent=half)
+            for name, share, half in zip(settings.phase_names, shares, fields.half_percent, strict=True)
         ),
-        fields=len(fields),
+        fields=fields.fields,
         labels=Raster.of(labels),
     )
 

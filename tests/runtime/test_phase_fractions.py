@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from runtime.phase_fractions import field_percents, half_interval_percent
+from runtime.phase_fractions import PARTINGS, field_percents, half_interval_percent, spread
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -38,3 +38,22 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
         assert half is not None
         held += abs(fields.mean() - 30.0) <= half
     assert 0.92 <= held / 400 <= 0.98
+
+
+def test_neighbours_that_are_alike_make_large_fields_count() -> None:
+    """Bands of half a picture: six fields a side see each band three times over, three see it as it is."""
+    labels = np.zeros((120, 120), np.uint8)
+    labels[:60] = 1
+    found = spread(labels, 2, 8)
+    halves = {part: half_interval_percent(field_percents(labels, 2, 120 // part)[:, 1]) for part in PARTINGS}
+    assert found.half_percent[1] == max(half for half in halves.values() if half is not None)
+    assert found.half_percent[1] == pytest.approx(found.half_percent[0])
+    assert found.fields < 36
+
+
+@pytest.mark.parametrize(("side", "fields"), [(48, {9}), (47, {4}), (31, {1})])
+def test_a_small_picture_has_few_fields(side: int, fields: set[int]) -> None:
+    labels = np.random.default_rng(1).integers(0, 2, (side, side), dtype=np.uint8)
+    found = spread(labels, 2, 16)
+    assert found.fields in fields
+    assert (found.half_percent == (None, None)) == (found.fields == 1)
