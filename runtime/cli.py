@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from runtime.metallography import app as metallography_commands
 from runtime.triggered.cli import app as triggered_commands
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(triggered_commands)
+app.add_typer(metallography_commands)
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """The bundles of a source checkout."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from runtime.errors import DataError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,10 +26,6 @@ _FEW_LEFT = 9.0  # grains that a field should still have
 _STAIR_PX = 1
 _CIRCLES = (0.3, 0.6, 0.9)
 """Diameters of Abrams' three circles (1 : 2 : 3), as a share of the picture's shorter side."""
-
-
-class GrainSizeError(ValueError):
-    """A mask that no grain size number can be read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def planimetric(boundary: NDArray[np.bool_], mm_per_px: float) -> GrainSize:
         mm_per_px: Scale.
 
     Raises:
-        GrainSizeError: Too few grains, or no scale.
+        DataError: Too few grains, or no scale.
     """
     from scipy.ndimage import label
 
@@ -106,7 +104,7 @@ def planimetric(boundary: NDArray[np.bool_], mm_per_px: float) -> GrainSize:
     height_px, width_px = boundary.shape
     total = _jeffries(labels)
     if total < LEAST_GRAINS:
-        raise GrainSizeError(f"planimetric count: found {total:g} grains, expected {LEAST_GRAINS} or more. {_REMEDY}")
+        raise DataError(f"planimetric count: found {total:g} grains, expected {LEAST_GRAINS} or more. {_REMEDY}")
     side = 3 if total >= 9 * _FEW_LEFT else 2
     # A field is counted on the grains of the whole picture, so that its own edges cut them and make none.
     densities = []
@@ -138,13 +136,13 @@ def intercept(
         procedure: How the result names it.
 
     Raises:
-        GrainSizeError: Too few intersections, or no scale.
+        DataError: Too few intersections, or no scale.
     """
     _check(boundary, mm_per_px)
     counts = np.array([intersections(boundary, line) for line in lines])
     lengths_mm = np.array([line.length_px for line in lines]) * mm_per_px
     if counts.sum() < LEAST_GRAINS:
-        raise GrainSizeError(
+        raise DataError(
             f"intercept count: found {counts.sum():g} intersections, expected {LEAST_GRAINS} or more. {_REMEDY}"
         )
     mean_mm = float(lengths_mm.sum() / counts.sum())
@@ -295,6 +293,6 @@ def _interval(figures: Sequence[float], per_decade: float) -> float:
 
 def _check(boundary: NDArray[np.bool_], mm_per_px: float) -> None:
     if boundary.ndim != 2 or min(boundary.shape) < 16:
-        raise GrainSizeError(f"boundary mask: found shape {boundary.shape}, expected (H, W) of 16 px and more.")
+        raise DataError(f"boundary mask: found shape {boundary.shape}, expected (H, W) of 16 px and more.")
     if not (math.isfinite(mm_per_px) and mm_per_px > 0):
-        raise GrainSizeError(f"boundary mask: scale is {mm_per_px} mm per px, expected more than 0.")
+        raise DataError(f"boundary mask: scale is {mm_per_px} mm per px, expected more than 0.")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camera.steel.austenite import MM_PER_PX, make_micrograph
+from runtime.errors import DataError
 from runtime.grain_size import (
-    GrainSizeError,
     TestLine,
     chords_px,
     circles,
@@ -125,13 +125,13 @@ def test_a_circle_counts_the_boundary_at_its_seam_once():
 
 def test_too_few_grains_and_a_missing_scale_are_refused():
     empty = np.zeros((100, 100), bool)
-    with pytest.raises(GrainSizeError, match="found 1 grains"):
+    with pytest.raises(DataError, match="found 1 grains"):
         planimetric(empty, 0.001)
-    with pytest.raises(GrainSizeError, match="found 0 intersections"):
+    with pytest.raises(DataError, match="found 0 intersections"):
         intercept(empty, 0.001, straight_lines(empty.shape))
-    with pytest.raises(GrainSizeError, match="scale is 0"):
+    with pytest.raises(DataError, match="scale is 0"):
         planimetric(empty, 0.0)
-    with pytest.raises(GrainSizeError, match=r"\(3, 4, 5\)"):
+    with pytest.raises(DataError, match=r"\(3, 4, 5\)"):
         planimetric(np.zeros((3, 4, 5), bool), 0.001)
 
 
@@ -188,3 +188,24 @@ def test_clear_lengths_go_from_edge_to_edge():
     line = TestLine(np.full(12, 1), np.arange(12), 11.0)
     assert clear_px(boundary, line) == pytest.approx([3, 3, 3])
     assert clear_px(~np.zeros((4, 12), bool), line).size == 0
+
+
+def test_the_command_measures_a_mask(tmp_path: Path):
+    import json
+
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from runtime.metallography import app
+
+    made = make_micrograph(8, [7.0], height_px=480, width_px=640)
+    path = tmp_path / "mask.png"
+    Image.fromarray((made.boundary * 255).astype(np.uint8)).save(path)
+    answer = CliRunner().invoke(app, [str(path), "--mm-per-px", str(MM_PER_PX), "--json"])
+    assert answer.exit_code == 0, answer.output
+    found = {each["procedure"]: each for each in json.loads(answer.stdout)}
+    assert set(found) == {"planimetric", "lines", "circles"}
+    assert found["planimetric"]["grain_number"] == pytest.approx(made.grain_number, abs=0.15)
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
+    wrong = CliRunner().invoke(app, [str(path), "--mm-per-px", "0.001"])
+    assert isinstance(wrong.exception, DataError)
