@@ -106,16 +106,18 @@ class PhaseResult(Wire):
     fractions: tuple[PhaseFraction, ...] = Field(min_length=2)
     fields: int = Field(ge=1, description="fields of equal size that the spread is taken over")
     labels: Raster = Field(description="number of the phase at each pixel")
+    reason: str = Field(default="", description="why the fractions should not be relied on; empty where they may be")
 
     @property
     def headline(self) -> str:
         """The result in one line."""
-        return ", ".join(
+        figures = ", ".join(
             f"{each.phase} {each.fraction_percent:.1f}"
             + ("" if each.interval_percent is None else f" +- {each.interval_percent:.1f}")
             + " %"
             for each in self.fractions
         )
+        return f"{figures}, not relied on: {self.reason}" if self.reason else figures
 
 
 class GrainResult(Wire):

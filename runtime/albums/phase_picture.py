@@ -106,6 +106,9 @@ def _draw_fractions(footer: NDArray[np.uint8], result: PhaseResult, stop: int) -
         col += 36 + _text_width(text)
         if col > stop:
             return
+    if result.reason:
+        _write(footer, f"not relied on: {result.reason}", (MARGIN_PX, FOOTER_PX - 8), VERDICT_RGB["rejected"], 0.38)
+        return
     note = f"{result.fields} fields, 95 % interval of their mean (ASTM E562)" if result.fields > 1 else "one field"
     _write(footer, note, (MARGIN_PX, FOOTER_PX - 8), (110, 116, 122), 0.38)
 

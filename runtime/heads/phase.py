@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from runtime.decide import read_rules
 from runtime.errors import BundleError, ConfigError
+from runtime.heads.exposure import exposure_fault
 from runtime.messages import ModelIdentity, Scored
 from runtime.phase_fractions import spread
 from runtime.scored import PhaseFraction, PhaseResult, Score
@@ -113,12 +114,13 @@ def settings_of(spec: ModelSpec) -> PhaseSettings:
     return settings
 
 
-def measure(labels: NDArray[np.uint8], settings: PhaseSettings) -> PhaseResult:
+def measure(labels: NDArray[np.uint8], settings: PhaseSettings, fault: str = "") -> PhaseResult:
     """Fractions of a label map with their intervals; a pure function.
 
     Args:
         labels: (H, W) uint8, the phase at each pixel.
         settings: The bundle's.
+        fault: Why the picture cannot be judged; empty where it can.
     """
     count = len(settings.phase_names)
     fields = spread(labels, count, settings.field_px)
@@ -130,15 +132,16 @@ def measure(labels: NDArray[np.uint8], settings: PhaseSettings) -> PhaseResult:
         ),
         fields=fields.fields,
         labels=Raster.of(labels),
+        reason=fault,
     )
 
 
 def judge(result: PhaseResult, rules: PhaseRules) -> Score:
     """The verdict on a micrograph; a pure function.
 
-    Where the interval must lie within and nobody can tell it, there is none.
+    There is none where the picture cannot be judged, or where the interval must lie within and nobody can tell it.
     """
-    if not rules.limits:
+    if not rules.limits or result.reason:
         return "unrated"
     within = True
     for fraction in result.fractions:
@@ -208,7 +211,7 @@ class PhaseAnswerer:
 
     def answer(self, frame: Frame, raw: Mapping[str, NDArray[np.uint8]], facts: Facts | None = None) -> PhaseAnswer:
         """Answer for a frame; borrows its outputs for this call alone."""
-        result = measure(raw[PHASE], self._settings)
+        result = measure(raw[PHASE], self._settings, exposure_fault(frame.pixels))
         known = self._facts if facts is None else facts
         return PhaseAnswer(frame.index, frame.source, known, judge(result, self._rules), result, self._model)
 

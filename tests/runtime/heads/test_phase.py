@@ -107,7 +107,7 @@ def test_an_answer_goes_over_the_wire_and_comes_back(tmp_path: Path) -> None:
     spec = read_spec(make_phase_bundle(tmp_path))
     facts = Facts(specimen="C45 7", mm_per_px=0.0002)
     own = answerer(spec, {"limits": {"pearlite": {"min_percent": 30}}}, MODEL, Facts())
-    frame = Frame("files", 3, 0, np.zeros((48, 48), np.uint8), source="c45.png")
+    frame = Frame("files", 3, 0, np.full((48, 48), 150, np.uint8), source="c45.png")
     answer = own.answer(frame, {"phase": half_and_half()}, facts)
     assert answer.new_defects == {}
     envelope = {
@@ -125,3 +125,14 @@ def test_an_answer_goes_over_the_wire_and_comes_back(tmp_path: Path) -> None:
     assert again.facts == facts
     assert isinstance(again.result, PhaseResult)
     assert np.array_equal(again.result.labels.array(), half_and_half())
+
+
+@pytest.mark.parametrize(("level", "text"), [(2, "dark"), (255, "burnt out")])
+def test_a_picture_that_shows_nothing_gets_no_verdict(tmp_path: Path, level: int, text: str) -> None:
+    own = answerer(
+        read_spec(make_phase_bundle(tmp_path)), {"limits": {"pearlite": {"max_percent": 100}}}, MODEL, Facts()
+    )
+    answer = own.answer(Frame("files", 0, 0, np.full((48, 48), level, np.uint8)), {"phase": half_and_half()})
+    assert answer.verdict == "unrated"
+    assert text in answer.result.reason
+    assert "not relied on" in answer.result.headline
