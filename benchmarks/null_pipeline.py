@@ -40,6 +40,9 @@ class NullPipeline:
     def release(self, pending: NullPending) -> None:
         """Nothing is held."""
 
+    def keep_awake(self) -> None:
+        """Nothing sleeps."""
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Nothing is read."""
 

@@ -136,6 +136,11 @@ class Cascade:
         if ticket is not None:
             self._segmenter.release(ticket)
 
+    def keep_awake(self) -> None:
+        """Keep both engines' devices awake."""
+        self._gate.keep_awake()
+        self._segmenter.keep_awake()
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell both engines where frames will come from; the segmenter's come from the packing buffers, too."""
         self._gate.register(memory)

@@ -115,6 +115,13 @@ class Engine(Protocol):
         """
         ...
 
+    def keep_awake(self) -> None:
+        """Called now and then while the line stands still, so that the first batch after it is as fast as any.
+
+        A GPU that has idled for seconds answers the next batch tens of milliseconds late.
+        """
+        ...
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell where frames will come from, such as a camera's ring, so that a device can read them where they lie.
 

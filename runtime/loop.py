@@ -177,6 +177,7 @@ class Loop:
             if not self._flights:
                 books = self._books.coverage()
                 self._desk.idle("running", books.frames_inspected, books.frames_missed)
+                self._pipeline.keep_awake()
                 return
             self._advance(len(self._flights))
             self._settle()

@@ -75,6 +75,10 @@ class Pipeline(Protocol):
         """Give the batch's buffers back; what `finish` gave is dead."""
         ...
 
+    def keep_awake(self) -> None:
+        """Called now and then while nothing is on its way; see `runtime.engine.Engine.keep_awake`."""
+        ...
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell the engines where frames will come from; see `runtime.engine.Engine.register`."""
         ...

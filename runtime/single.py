@@ -69,6 +69,10 @@ class SinglePipeline:
         if ticket is not None:
             self._engine.release(ticket)
 
+    def keep_awake(self) -> None:
+        """Keep the engine's device awake."""
+        self._engine.keep_awake()
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell the engine where frames will come from; see `runtime.engine.Engine.register`."""
         self._engine.register(memory)

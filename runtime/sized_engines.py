@@ -82,6 +82,11 @@ class SizedEngines:
         self._open[shape] = head.open_pipeline(self._bundle, self._backend, settings, self._precision)
         return self._open[shape]
 
+    def keep_awake(self) -> None:
+        """Keep the devices of all open engines awake; see `runtime.engine.Engine.keep_awake`."""
+        for pipeline in self._open.values():
+            pipeline.keep_awake()
+
     def close(self) -> None:
         """Free all engines; calling it again does nothing."""
         while self._open:

@@ -113,6 +113,10 @@ class TiledPipeline:
     def release(self, pending: TiledPending) -> None:
         """What `finish` gave is the caller's own."""
 
+    def keep_awake(self) -> None:
+        """Keep the engine's device awake."""
+        self._engine.keep_awake()
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell the engine where frames will come from; where they are cut to tiles, they are copied anyway."""
         self._engine.register(memory)

@@ -96,6 +96,9 @@ class _Bindings:
         if run is not None:
             run.result()
 
+    def keep_awake(self) -> None:
+        """A CPU wakes by itself."""
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """A CPU reads all memory where it lies."""
 

@@ -132,6 +132,9 @@ class _Requests:
             self._requests.clear()
             raise
 
+    def keep_awake(self) -> None:
+        """A CPU wakes by itself."""
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """A CPU reads all memory where it lies."""
 

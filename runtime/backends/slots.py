@@ -35,6 +35,10 @@ class Device(Protocol):
         """Wait until the outputs of a slot are in its buffers; raises what the library raises."""
         ...
 
+    def keep_awake(self) -> None:
+        """Nothing is in flight: do what keeps the next batch from being a slow one; may do nothing."""
+        ...
+
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Make ready to read frames from this memory where they lie; may do nothing."""
         ...
@@ -176,6 +180,16 @@ class SlottedEngine:
     def release(self, ticket: Ticket) -> None:
         """Give the slot back; see `runtime.engine.Engine`."""
         self._slot_of(ticket, _State.COLLECTED).state = _State.FREE
+
+    def keep_awake(self) -> None:
+        """Keep the device from dropping its clocks; see `runtime.engine.Engine`."""
+        if any(slot.state is _State.IN_FLIGHT for slot in self._slots):
+            return
+        try:
+            self._open_device().keep_awake()
+        except EngineError as error:
+            # Nobody's frame is lost yet; the next batch meets the same fault, and that is where it counts.
+            log.warning("%s: %s", self._owner, error)
 
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Tell where frames will come from; see `runtime.engine.Engine`."""

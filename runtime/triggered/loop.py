@@ -54,6 +54,7 @@ class TriggerRules:
         needs: Facts without which none is scored.
         takes_pictures: Whether a request may bring one.
         keep: Folder that keeps the pictures of requests; None keeps none.
+        max_bytes: Of the largest picture file in the hot folder.
         poll_s: How often the hot folder is looked through, and the longest wait for a request.
     """
 
@@ -62,6 +63,7 @@ class TriggerRules:
     needs: tuple[FactName, ...] = ()
     takes_pictures: bool = True
     keep: Path | None = None
+    max_bytes: int = 64 << 20
     poll_s: float = 0.2
 
 
@@ -127,8 +129,10 @@ class TriggeredLoop:
                 books = self._office.coverage
                 self._desk.idle("running", books.frames_inspected, books.frames_missed)
                 if not worked and not self._draw():
+                    self._office.keep_awake()
                     self._requests.wait(self._rules.poll_s)
-        except EngineError as error:
+        except (EngineError, ConfigError) as error:
+            self._refuse_waiting()
             self._end("failed", str(error))
             raise
         else:
@@ -220,6 +224,12 @@ class TriggeredLoop:
         if not due.settled:
             text = f"picture {source}: is still changing, expected it to be whole by now. It is scored once it is."
             self._office.miss(source, None, MissedPictureError("not_settled", text))
+            folder.answered(due)
+            return
+        size_bytes = due.look.picture[0]
+        if size_bytes > self._rules.max_bytes:
+            text = f"picture {source}: found {size_bytes} bytes, expected at most {self._rules.max_bytes}. "
+            self._office.miss(source, None, MissedPictureError("unreadable", text + "Compress it, or raise max_bytes."))
             folder.answered(due)
             return
         try:

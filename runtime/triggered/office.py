@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.coverage import Books
-from runtime.errors import ConfigError, EngineError
+from runtime.errors import EngineError
 from runtime.messages import MESSAGE, Missed, Overridden, Scored
 from runtime.triggered.requests import OverrideRequest, RefusedError
 from runtime.triggered.scorer import MissedPictureError, Picture, Score, Scorer
@@ -158,6 +158,10 @@ class Office:
             self._last_failure = str(fault)
         return Told(message, known=False)
 
+    def keep_awake(self) -> None:
+        """Nothing is to be scored: keep the model ready for the next picture, which may come in an hour."""
+        self._scorer.keep_awake()
+
     def check_model(self) -> None:
         """Give up where the model does not work.
 
@@ -218,8 +222,9 @@ def keep(album: Album, told: Told) -> None:
     name = Path(f"{told.message.sequence:06d}_{Path(source).name or 'picture.png'}")
     try:
         album.add(told.score.pixels, name, told.message)
-    except (ConfigError, OSError) as error:
-        log.warning("%s is scored, but its picture for people is not there: %s", source, error)
+    except Exception:
+        # A picture for people is not worth a rig that stands still; 'ferrosight report' draws it again.
+        log.exception("%s is scored, but its picture for people is not there", source)
 
 
 def _word(said: Any) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from runtime.messages import MissedReason
     from runtime.pipeline import Answer, Answerer
     from runtime.sized_engines import SizedEngines
+
+log = logging.getLogger(__name__)
 
 LONGEST_NAME = 100
 """Characters of a picture's own name that stay in the name of the file that keeps it."""
@@ -91,6 +94,28 @@ def keep_picture(picture: Picture, folder: Path) -> Picture:
     return replace(picture, source=str(path))
 
 
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """How large a picture may be.
+
+    Attributes:
+        max_pixels: Rows times columns at most.
+        min_side_px: Rows and columns at least.
+    """
+
+    max_pixels: int = 16_000_000
+    min_side_px: int = 32
+
+    def refusal(self, shape: tuple[int, int]) -> str | None:
+        """Why a picture of so many rows and columns is not taken; None where it is."""
+        found = f"found {shape[0]}x{shape[1]} pixels (rows x columns)"
+        if shape[0] * shape[1] > self.max_pixels:
+            return f"{found}, expected at most {self.max_pixels} in all. Cut it, or raise max_pixels."
+        if min(shape) < self.min_side_px:
+            return f"{found}, expected at least {self.min_side_px} of each. Use a whole picture, or lower min_side_px."
+        return None
+
+
 class MissedPictureError(Exception):
     """A picture that cannot be scored, and why."""
 
@@ -106,7 +131,7 @@ class Scorer:
         engines: The bundle's.
         answerer: The task's.
         pixels: How colour, depth and orientation become grey frames.
-        max_pixels: Pixels of the largest picture.
+        limits: How large a picture may be, whatever the graphs take.
         clock_ns: Monotonic clock.
     """
 
@@ -115,14 +140,18 @@ class Scorer:
         engines: SizedEngines,
         answerer: Answerer,
         pixels: PixelSettings = DEFAULT_PIXELS,
-        max_pixels: int = 64_000_000,
+        limits: PictureLimits | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._engines = engines
         self._answerer = answerer
         self._pixels = pixels
-        self._max_pixels = max_pixels
+        self._limits = limits or PictureLimits()
         self._clock_ns = clock_ns
+
+    def keep_awake(self) -> None:
+        """See `runtime.engine.Engine.keep_awake`."""
+        self._engines.keep_awake()
 
     def decode(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture as the model takes it, (H, W) uint8.
@@ -134,9 +163,8 @@ class Scorer:
             pixels = decode_grey(picture.data, picture.source or "without a name", pixels=self._pixels)
         except CameraError as error:
             raise MissedPictureError("unreadable", str(error)) from error
-        refusal = self._engines.refusal((pixels.shape[0], pixels.shape[1]))
-        if refusal is None and pixels.size > self._max_pixels:
-            refusal = f"found {pixels.size} pixels, expected at most {self._max_pixels}. Cut it, or raise max_pixels."
+        shape = (pixels.shape[0], pixels.shape[1])
+        refusal = self._engines.refusal(shape) or self._limits.refusal(shape)
         if refusal is not None:
             raise MissedPictureError("wrong_size", f"picture {picture.source}: {refusal}")
         return pixels
@@ -166,6 +194,11 @@ class Scorer:
         try:
             self._answerer.gap()
             answer = self._answerer.answer(frame, raw, facts)
+        except Exception as error:
+            # One odd picture must not stop the station, which would meet it again at each start.
+            log.exception("picture %s", picture.source)
+            fault = f"picture {picture.source}: its answer failed: {type(error).__name__}: {error}. Report it."
+            raise MissedPictureError("engine_failed", fault) from error
         finally:
             pipeline.release(pending)
         stamps_ns["decide"] = self._clock_ns()

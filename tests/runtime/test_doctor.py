@@ -41,9 +41,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_gpu(_: Any) -> Cuda:
-    raise EngineError(
-        "CUDA (cuda_bindings): found no NVIDIA driver (libcuda cannot be loaded), expected one. Install it."
-    )
+    raise EngineError("CUDA (cuda_bindings): found no NVIDIA driver (no libcuda), expected one. Install it.")
 
 
 def machine(

@@ -101,6 +101,9 @@ class ScriptedPipeline:
     def release(self, pending: Pending) -> None:
         self.held -= 1
 
+    def keep_awake(self) -> None:
+        assert not self.held  # a device that works needs no waking
+
     @staticmethod
     def _fail_at(stage: str, fails_at: str | None) -> None:
         if stage == fails_at:

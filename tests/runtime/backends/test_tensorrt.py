@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runtime.backends.run_sizes import run_as, run_sizes
 from runtime.backends.slots import SlottedEngine
 from runtime.backends.tensorrt import Device, open_graph
-from runtime.backends.tensorrt_lanes import Lanes
+from runtime.backends.tensorrt_lanes import KEEP_AWAKE_NS, Lanes
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.flavours import FlavourName
@@ -206,6 +206,29 @@ def test_a_batch_that_cannot_start_leaves_nothing_running(tmp_path: Path) -> Non
     buffer[:] = 0  # the caller's again: the upload is over
     cuda.launch = launch  # type: ignore[method-assign]
     assert np.array_equal(run(engine, some_frames(2)), 255 - some_frames(2))
+
+
+def test_a_device_that_idles_is_kept_awake_and_nobody_notices(tmp_path: Path) -> None:
+    engine, cuda = open_pair(tmp_path)
+    lanes = _lanes(engine)
+    now_ns = [lanes._busy_ns]
+    lanes._clock_ns = lambda: now_ns[0]
+    launches = cuda.counts.get("launch", 0)
+    ticket = engine.submit(some_frames(3))
+    kept = engine.collect(ticket)["inverted"]
+    now_ns[0] += KEEP_AWAKE_NS // 2
+    engine.keep_awake()
+    assert cuda.counts["launch"] == launches + 1  # the batch alone
+    now_ns[0] += KEEP_AWAKE_NS
+    engine.keep_awake()
+    engine.keep_awake()
+    assert cuda.counts["launch"] == launches + 2
+    assert np.array_equal(kept, 255 - some_frames(3))
+    flying = engine.submit(some_frames(1))
+    now_ns[0] += 2 * KEEP_AWAKE_NS
+    engine.keep_awake()
+    assert cuda.counts["launch"] == launches + 3  # the second batch
+    engine.collect(flying)
 
 
 def test_kernels_that_were_compiled_are_kept_for_the_next_start(tmp_path: Path) -> None:
