@@ -198,6 +198,20 @@ def ablation(
         typer.echo(dump_json(to_table(outcome), indent=2))
 
 
+@app.command()
+def features(
+    run: Annotated[Path, typer.Argument(help="Folder of a grain run.")],
+    out: Annotated[Path | None, typer.Option(help="The picture.", show_default="RUN/features.png")] = None,
+    cache: Cache = Path("runs/cache"),
+) -> None:
+    """Draw what a grain network sees: its features on two axes, trained grades beside those it never saw."""
+    from train.features import features_of_run
+
+    path = out or run / "features.png"
+    correlation = features_of_run(run, path, cache)
+    typer.echo(f"{path}: rank correlation of the first axis with G {correlation:.3f}")
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """What was typed, whether it came through the front door or by this module alone.
 
