@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camera.base import CameraError
-from camera.images import is_picture, natural_order
-from runtime.facts import sidecar_of
+from camera.images import SUFFIXES, natural_order
+from runtime.facts import SIDECAR_SUFFIX, sidecar_of
 from runtime.triggered.settings import HotFolderSettings
 
 _NS_PER_S = 1_000_000_000
@@ -105,7 +105,7 @@ class HotFolder:
         self._settle_ns = round(settings.settle_s * _NS_PER_S)
         self._alone_ns = round((settings.settle_s + facts_wait_s) * _NS_PER_S)
         self._patience_ns = round(settings.patience_s * _NS_PER_S)
-        self._files: dict[Path, _File] = {}
+        self._files: dict[str, _File] = {}
 
     def due(self, now_ns: int) -> list[Due]:
         """Look through the folder: the pictures that are due, in natural order.
@@ -118,12 +118,13 @@ class HotFolder:
         before, self._files = self._files, {}
         for path, look in self._look().items():
             self._files[path] = self._seen(before.get(path), look, now_ns)
-        found = (self._judge(path, self._files[path], now_ns) for path in natural_order(self._files))
-        return [due for due in found if due is not None]
+        found = {Path(path): self._judge(path, file, now_ns) for path, file in self._files.items() if not file.answered}
+        due = {path: due for path, due in found.items() if due is not None}
+        return [due[path] for path in natural_order(due)]
 
     def answered(self, due: Due) -> None:
         """It was scored, known already, or told as missed: it is due again only once it looks otherwise."""
-        file = self._files.get(due.path)
+        file = self._files.get(str(due.path))
         if file is None:
             return
         if not due.settled:
@@ -133,7 +134,7 @@ class HotFolder:
 
     def not_whole(self, due: Due) -> None:
         """It is no picture as it looks now, but may become one."""
-        file = self._files.get(due.path)
+        file = self._files.get(str(due.path))
         if file is not None and file.look == due.look:
             file.tried = True
 
@@ -146,38 +147,44 @@ class HotFolder:
             return _File(look, now_ns, came_ns, named=named)
         return file
 
-    def _judge(self, path: Path, file: _File, now_ns: int) -> Due | None:
+    def _judge(self, path: str, file: _File, now_ns: int) -> Due | None:
         last = now_ns - file.came_ns >= self._patience_ns
         still_ns = now_ns - file.since_ns
-        if file.answered:
-            return None
         if still_ns >= (self._alone_ns if file.look.sidecar is None else self._settle_ns):
-            return Due(path, file.look, settled=True, last=last) if last or not file.tried else None
+            return Due(Path(path), file.look, settled=True, last=last) if last or not file.tried else None
         if last and not file.named and still_ns < self._settle_ns:
-            return Due(path, file.look, settled=False, last=True)
+            return Due(Path(path), file.look, settled=False, last=True)
         return None
 
-    def _look(self) -> dict[Path, Look]:
-        """How every picture looks, with the facts beside it."""
+    def _look(self) -> dict[str, Look]:
+        """How every picture looks, with the facts beside it; in plain text, for there may be ten thousand."""
         folder = self._settings.path
         if not folder.is_dir():
             raise CameraError(f"hot folder {folder}: is gone, expected a folder that pictures come into. Restore it.")
-        looks: dict[Path, FileLook] = {}
+        pictures: dict[str, FileLook] = {}
+        sidecars: dict[str, FileLook] = {}
         for root, folders, files in os.walk(folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
-                path = Path(root, name)
+                stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path for each would cost more than the rest
+                is_sidecar = suffix == SIDECAR_SUFFIX
+                if name.startswith(".") or not (is_sidecar or self._counts(name, suffix)):
+                    continue
+                path = f"{root}{os.sep}{name}"
                 try:
-                    looks[path] = _look_of(path)
+                    look = _look_of(path)
                 except OSError:
                     continue  # renamed or removed in this moment
-        return {
-            path: Look(look, looks.get(sidecar_of(path)))
-            for path, look in looks.items()
-            if is_picture(path, folder) and fnmatch.fnmatchcase(path.name, self._settings.pattern)
-        }
+                if is_sidecar:
+                    sidecars[f"{root}{os.sep}{stem}"] = look
+                else:
+                    pictures[path] = look
+        return {path: Look(look, sidecars.get(os.path.splitext(path)[0])) for path, look in pictures.items()}  # noqa: PTH122
+
+    def _counts(self, name: str, suffix: str) -> bool:
+        return suffix.lower() in SUFFIXES and fnmatch.fnmatchcase(name, self._settings.pattern)
 
 
-def _look_of(path: Path) -> FileLook:
-    status = path.stat()
+def _look_of(path: Path | str) -> FileLook:
+    status = os.stat(path)  # noqa: PTH116
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SHARE = 9
+"""The hot folder is looked through for at most a tenth of the time."""
+
 MOST_UNDRAWN = 8
 """Scores that wait with their pixels to be drawn when nothing else is to be done; of more, the oldest is drawn."""
 
@@ -199,8 +202,11 @@ class TriggeredLoop:
         if self._folder is None:
             return False
         if not self._due and self._clock_ns() >= self._look_again_ns:
+            began_ns = self._clock_ns()
             self._due.extend(self._look(self._folder))
-            self._look_again_ns = self._clock_ns() + round(self._rules.poll_s * 1e9)
+            now_ns = self._clock_ns()
+            # A folder of many thousand files is looked through less often, so that requests find the station awake.
+            self._look_again_ns = now_ns + max(round(self._rules.poll_s * 1e9), LOOK_SHARE * (now_ns - began_ns))
         if not self._due:
             return False
         self._take_file(self._folder, self._due.popleft())

@@ -12,7 +12,6 @@ import zmq
 from runtime.messages import Message, json_of, topic_of
 from runtime.sockets import Context, CurveServer, bind, open_socket
 from runtime.triggered.requests import ERROR, HEADER_BYTES, KNOWN, NEW, RefusedError
-from runtime.triggered.settings import RequestSettings
 
 WAITING_REQUESTS = 8
 """Requests held for each peer until their turn; what comes on top waits at the peer."""
@@ -41,7 +40,8 @@ class RequestSocket:
     connection is cut, so that nobody fills the memory.
 
     Args:
-        settings: Where to bind, and how large a picture may be.
+        endpoint: Where to bind.
+        max_bytes: Of the largest picture file.
         context: The process's ZeroMQ context.
         curve: Encryption; None answers in clear.
 
@@ -49,8 +49,8 @@ class RequestSocket:
         ConfigError: The endpoint is taken, or is none.
     """
 
-    def __init__(self, settings: RequestSettings, *, context: Context, curve: CurveServer | None = None) -> None:
-        self._max_bytes = settings.max_bytes
+    def __init__(self, endpoint: str, max_bytes: int, *, context: Context, curve: CurveServer | None = None) -> None:
+        self._max_bytes = max_bytes
         self._socket = open_socket(
             context,
             zmq.ROUTER,
@@ -58,12 +58,12 @@ class RequestSocket:
                 # Without it an answer to a peer that has gone is dropped in silence; with it that is an error.
                 zmq.ROUTER_MANDATORY: 1,
                 zmq.RCVHWM: WAITING_REQUESTS,
-                zmq.MAXMSGSIZE: 2 * settings.max_bytes + HEADER_BYTES,
+                zmq.MAXMSGSIZE: 2 * max_bytes + HEADER_BYTES,
             },
         )
         if curve is not None:
             curve.protect(self._socket)
-        self.endpoint = bind("request", self._socket, settings.endpoint)
+        self.endpoint = bind("request", self._socket, endpoint)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request; gives whether one is there."""
@@ -88,7 +88,7 @@ class RequestSocket:
             raise RefusedError(
                 "too_large",
                 f"found a picture of {largest} bytes, expected at most {self._max_bytes}. "
-                "Compress it, or raise max_bytes in the station's request table.",
+                "Compress it, or raise max_bytes in the station's trigger table.",
             )
 
     def tell(self, request: Request, message: Message, *, known: bool) -> None:

@@ -42,7 +42,6 @@ class RequestSettings(Settings):
     keep: Path | None = Field(
         default=None, description="folder that keeps the pictures that come this way, which then are their 'source'"
     )
-    max_bytes: int = Field(default=64 << 20, ge=1024, le=1 << 30, description="size of the largest picture file")
 
 
 class TriggerSettings(Settings):
@@ -57,7 +56,9 @@ class TriggerSettings(Settings):
         default=0.0, ge=0, description="how long a settled picture waits for the facts beside it; 0 takes what is there"
     )
     pixels: PixelSettings = DEFAULT_PIXELS
-    max_pixels: int = Field(default=64_000_000, ge=1, description="pixels of the largest picture; memory is the limit")
+    max_bytes: int = Field(default=64 << 20, ge=1024, le=1 << 30, description="size of the largest picture file")
+    max_pixels: int = Field(default=16_000_000, ge=1, description="pixels of the largest picture; memory is the limit")
+    min_side_px: int = Field(default=32, ge=1, description="rows and columns of the smallest picture")
     sizes_px: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(
         default=(),
         max_length=SIZES_KEPT,

@@ -14,7 +14,7 @@ from runtime.triggered.hot_folder import HotFolder
 from runtime.triggered.loop import TriggeredLoop, TriggerRules
 from runtime.triggered.office import Office
 from runtime.triggered.request_socket import RequestSocket
-from runtime.triggered.scorer import CAMERA, Scorer
+from runtime.triggered.scorer import CAMERA, PictureLimits, Scorer
 from runtime.triggered.settings import TriggerSettings
 
 if TYPE_CHECKING:
@@ -77,12 +77,14 @@ def run_triggered(
             if (refusal := engines.refusal(size_px)) is not None:
                 raise ConfigError(f"station {config.name}: key 'trigger.sizes_px': {refusal}")
             engines.open(size_px)
-        requests = opened.enter_context(RequestSocket(trigger.request, context=parts.context, curve=parts.curve))
+        requests = opened.enter_context(
+            RequestSocket(trigger.request.endpoint, trigger.max_bytes, context=parts.context, curve=parts.curve)
+        )
         hot = trigger.hot_folder
         loop = TriggeredLoop(
             Office(
                 config.name,
-                Scorer(engines, parts.answerer, trigger.pixels, trigger.max_pixels),
+                Scorer(engines, parts.answerer, trigger.pixels, PictureLimits(trigger.max_pixels, trigger.min_side_px)),
                 parts.desk,
                 parts.journal,
                 engine_failures=config.engine_failures,
@@ -96,6 +98,7 @@ def run_triggered(
                 trigger.needs,
                 trigger.request.pictures,
                 trigger.request.keep,
+                trigger.max_bytes,
                 IDLE_S if hot is None else min(IDLE_S, hot.poll_s),
             ),
             lambda envelope: RunStarted(**envelope, model=parts.model, camera=CAMERA, mm_per_px=config.facts.mm_per_px),

@@ -93,8 +93,8 @@ def test_a_trigger_stands_in_for_a_camera_with_its_paths_relative_to_the_file(tm
         (('path = "hot"', 'path = "hot"\nsettle_s = 0'), "'stations.0.trigger.hot_folder.settle_s': found 0"),
         (('path = "hot"', ""), "'stations.0.trigger.hot_folder.path' is missing"),
         (('album = "album"', 'needs = ["weight_kg"]'), "'stations.0.trigger.needs.0': found 'weight_kg'"),
-        (('keep = "kept"', "max_bytes = 1"), "'stations.0.trigger.request.max_bytes': found 1"),
-        (('keep = "kept"', "max_bytes = 1e12"), "'stations.0.trigger.request.max_bytes': found 1000000000000"),
+        (('album = "album"', "max_bytes = 1"), "'stations.0.trigger.max_bytes': found 1"),
+        (('album = "album"', "max_bytes = 1e12"), "'stations.0.trigger.max_bytes': found 1000000000000"),
         (('[stations.trigger.hot_folder]\npath = "hot"\n', ""), ""),
         (
             ('[stations.trigger.hot_folder]\npath = "hot"\n[stations.trigger.request]\nkeep = "kept"',

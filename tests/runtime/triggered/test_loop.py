@@ -7,10 +7,15 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from camera.base import Frame
+from runtime.albums.fracture import FractureAlbum
 from runtime.errors import ConfigError, EngineError
+from runtime.facts import Facts
+from runtime.heads.fracture import FractureAnswer, FractureAnswerer
 from runtime.messages import Message, Missed, RunEnded, RunStarted, Scored
 from runtime.sized_engines import SizedEngines
 from tests.bundles import make_strip_bundle
@@ -183,12 +188,56 @@ def test_a_model_that_fails_again_and_again_ends_the_run_with_every_picture_name
         assert scored(running.messages(8)) == ["0.png", "1.png", "2.png"], "the next start tries them again"
 
 
-def test_a_picture_of_a_size_that_the_graph_does_not_take_is_missed(tmp_path: Path, bundle: Path) -> None:
-    with rig(write_rig(tmp_path, bundle, trigger="max_pixels = 5000\n")) as running:
-        (running.hot / "a.png").write_bytes(png(0.1, 1))
+@pytest.mark.parametrize(
+    ("limit", "reason", "text"),
+    [
+        ("max_pixels = 5000", "wrong_size", "found 64x96 pixels (rows x columns), expected at most 5000 in all"),
+        ("min_side_px = 65", "wrong_size", "expected at least 65 of each"),
+        ("max_bytes = 1024", "unreadable", "expected at most 1024. Compress it"),
+    ],
+)
+def test_a_picture_beyond_the_limits_is_missed(
+    tmp_path: Path, bundle: Path, limit: str, reason: str, text: str
+) -> None:
+    with rig(write_rig(tmp_path, bundle, trigger=f"{limit}\n")) as running:
+        (running.hot / "a.png").write_bytes(png(0.1, 1) + bytes(1024))
         missed = running.messages(2)[-1]
     assert isinstance(missed, Missed)
-    assert (missed.reason, "found 6144 pixels" in missed.detail) == ("wrong_size", True)
+    assert missed.reason == reason
+    assert text in missed.detail
+
+
+def test_a_head_that_stumbles_over_a_picture_does_not_stop_the_station(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FractureAnswerer.answer
+
+    def stumbles(answerer: FractureAnswerer, frame: Frame, raw: Any, facts: Facts | None = None) -> FractureAnswer:
+        if frame.source.endswith("odd.png"):
+            raise ZeroDivisionError("no steel in sight")
+        return whole(answerer, frame, raw, facts)
+
+    monkeypatch.setattr(FractureAnswerer, "answer", stumbles)
+    with rig(write_rig(tmp_path, bundle)) as running:
+        (running.hot / "odd.png").write_bytes(png(0.1, 1))
+        (running.hot / "plain.png").write_bytes(png(0.1, 2))
+        odd, plain = running.messages(3)[1:]
+    assert isinstance(odd, Missed)
+    assert (odd.reason, "ZeroDivisionError: no steel in sight" in odd.detail) == ("engine_failed", True)
+    assert plain.kind == "scored"
+
+
+def test_an_album_that_cannot_be_drawn_does_not_stop_the_station(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(FractureAlbum, "add", breaks)
+    with rig(write_rig(tmp_path, bundle, trigger='album = "album"\n')) as running:
+        for seed in range(3):
+            (running.hot / f"{seed}.png").write_bytes(png(0.1, seed))
+            assert len(scored(running.messages(seed + 2))) == seed + 1
 
 
 def test_a_bundle_of_frames_and_a_folder_that_is_not_there_are_refused(tmp_path: Path, bundle: Path) -> None:

@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def station(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Rig]:
     """One station for all tests of this file: what one of them sends is no other's business."""
     folder = tmp_path_factory.mktemp("rig")
-    with rig(write_rig(folder, bundle, hot_folder=False, request=f"max_bytes = {MAX_BYTES}\n")) as running:
+    with rig(write_rig(folder, bundle, hot_folder=False, trigger=f"max_bytes = {MAX_BYTES}\n")) as running:
         yield running
 
 
@@ -77,7 +77,7 @@ def test_the_same_bytes_are_answered_with_the_same_message_under_any_name(client
 
 
 def test_pictures_of_any_size_and_format(client: RequestClient) -> None:
-    for number, (suffix, size) in enumerate(((".jpg", (64, 64)), (".tiff", (40, 100)), (".bmp", (8, 8))), 10):
+    for number, (suffix, size) in enumerate(((".jpg", (64, 64)), (".tiff", (40, 100)), (".bmp", (32, 32))), 10):
         done, data = cv2.imencode(suffix, np.full(size, number, np.uint8))
         assert done
         assert client.score(data.tobytes(), f"picture{suffix}").message.kind == "scored"
