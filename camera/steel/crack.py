@@ -19,7 +19,7 @@ from camera.steel.crack_surface import Plane, draw_surface, soil
 
 Floats = NDArray[np.floating[Any]]
 
-GENERATOR = 1
+GENERATOR = 2
 """Rises whenever a seed gives other pictures than before; kept pictures are then drawn again."""
 
 _TIP_PX = 0.9

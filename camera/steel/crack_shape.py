@@ -121,8 +121,10 @@ def rough(rng: np.random.Generator, count: int, period_px: float) -> Floats:
     from scipy.ndimage import gaussian_filter1d
 
     sigma = max(0.8, 0.4 * period_px / _STEP_PX)
-    noise = gaussian_filter1d(rng.standard_normal(count + int(8 * sigma)), sigma)[int(4 * sigma) :][:count]
-    return noise / max(1e-6, float(noise.std())) if count > 8 else np.zeros(count)
+    margin = int(4 * sigma)
+    noise = gaussian_filter1d(rng.standard_normal(count + 2 * margin), sigma)[margin : margin + count]
+    # By the deviation that the filter leaves, not the piece's own: a short piece hardly wavers, and may lie anywhere.
+    return np.clip(noise * math.sqrt(2.0 * math.sqrt(math.pi) * sigma), -2.5, 2.5)
 
 
 def gape(

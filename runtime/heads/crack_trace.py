@@ -2,8 +2,7 @@
 
 The skeleton of a component ends in three ways: at the picture's border, where the crack goes on; in a mouth, where it
 is still wide and the specimen ends; or in a tip, where it runs out. The main tip is the end of the longest path from
-the root, and the root is where the crack comes in: its widest end at the border, else its widest mouth, else the wider
-of the two ends that lie farthest apart.
+the root, and the root is where the crack comes in: its widest end at the border, else its widest end.
 """
 
 from __future__ import annotations
@@ -22,13 +21,16 @@ if TYPE_CHECKING:
 
 SPUR_RATIO = 2.0
 """A side branch is a spur of the lips if it is no longer than this many times the half width where it leaves."""
-MOUTH_RATIO = 0.5
-"""An end is a mouth if its half width is this share of the crack's greatest one, and `MOUTH_PX` at least.
+ROOT_PX = 40.0
+"""The root is the end before which a crack is widest over so long a way."""
+MOUTH_RATIO = 1.5
+"""The root of a crack that does not reach the border is a mouth if it is so many times as wide as the end farthest from
+it, and its half width is `MOUTH_PX` at least; otherwise it is a tip too.
 
 The skeleton of a blunt end runs into one of its corners, so its half width is that of the largest disc of which the end
 is a corner: no farther from its middle than `CORNER_RATIO` times its radius.
 """
-MOUTH_PX = 3.6
+MOUTH_PX = 2.5
 CORNER_RATIO = 1.8
 AROUND_PX = 5.0
 """A tip's probability is the mean so far around it."""
@@ -116,12 +118,11 @@ def level_of(threshold: float) -> int:
 def _trace(probability: NDArray[np.uint8], part: Any, threshold: float, min_branch_px: float) -> TracedCrack:
     top, left, bottom, right = (int(each) for each in part.bbox)
     thinned = thin(_filled(part.image), (top, left, bottom, right), probability.shape)
-    widest_px = float(thinned.half_width_px.max())
     graph = Skeleton(thinned)
     graph.prune(min_branch_px, SPUR_RATIO)
     inside = _Inside(probability.shape)
     ends = graph.ends()
-    path, tip_paths = _route(graph, ends, [inside.leaves(graph, end) for end in ends], widest_px)
+    path, tip_paths = _route(graph, ends, [inside.leaves(graph, end) for end in ends])
     length_px = smooth_length_px(graph.points(inside.nodes(graph, path)))
     tips: list[TracedTip] = []
     for number, inwards in enumerate(tip_paths):
@@ -139,7 +140,7 @@ def _trace(probability: NDArray[np.uint8], part: Any, threshold: float, min_bran
         skeleton=graph.points(nodes),
         length_px=max(length_px, 1.0),
         mean_width_px=float(part.area) / max(graph.length_px(nodes), length_px, 1.0),
-        max_width_px=max(1.0, 2.0 * widest_px - 1.0),
+        max_width_px=max(1.0, 2.0 * float(thinned.half_width_px.max()) - 1.0),
         tips=tuple(tips),
     )
 
@@ -174,24 +175,22 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
-def _route(
-    graph: Skeleton, ends: Sequence[int], at_border: Sequence[bool], widest_px: float
-) -> tuple[list[int], list[list[int]]]:
+def _route(graph: Skeleton, ends: Sequence[int], at_border: Sequence[bool]) -> tuple[list[int], list[list[int]]]:
     """The longest path from the root, and the way inwards from each tip, the main tip first."""
     if not ends:  # a ring
         return graph.nodes()[:1], []
     blunt = {end: _blunt_px(graph, end) for end in ends}
     border = [end for end, there in zip(ends, at_border, strict=True) if there]
     inner = [end for end in ends if end not in border]
-    # What comes in at the border needs no mouth: its ends are tips, however blunt.
-    mouths = [] if border else [end for end in inner if blunt[end] >= max(MOUTH_PX, MOUTH_RATIO * widest_px)]
-    root = max(border or mouths or (_wider_of_farthest(graph, ends),), key=lambda end: (blunt[end], -end))
+    root = max(border or ends, key=lambda end: (_wide_px(graph, end), -end))
     distance, before = graph.paths_from(root)
-    # A mouth may have both its corners.
-    corners = [end for end in mouths if distance[end] <= 4.0 * blunt[root]]
-    tips = [end for end in inner if end not in corners]
+    farthest = max(ends, key=lambda end: (distance[end], -end))
+    tips = inner
+    if not border and blunt[root] >= max(MOUTH_PX, MOUTH_RATIO * blunt[farthest]):
+        # The skeleton may run into both corners of a mouth.
+        tips = [end for end in inner if distance[end] > 4.0 * blunt[root]]
     tips.sort(key=lambda end: (-distance[end], end))
-    last = tips[0] if tips else max(ends, key=lambda end: (distance[end], -end))
+    last = tips[0] if tips else farthest
     if tips == [root]:  # a single pixel
         return [root], [[root]]
     inwards = {tip: walk_back(before, tip)[::-1] for tip in tips}
@@ -200,29 +199,18 @@ def _route(
     return walk_back(before, last), [inwards[tip] for tip in tips]
 
 
+def _wide_px(graph: Skeleton, end: int) -> float:
+    """Mean half width of the crack on its way to an end."""
+    distance, _ = graph.paths_from(end)
+    return float(graph.half_width_px(np.flatnonzero(distance <= ROOT_PX).tolist()).mean())
+
+
 def _blunt_px(graph: Skeleton, end: int) -> float:
     """Half width of the largest disc to which an end is a corner."""
-    distance, _ = graph.paths_from(end)
     nodes = graph.nodes()
     half_width = graph.half_width_px(nodes)
-    return float(half_width[distance[nodes] <= np.maximum(CORNER_RATIO * half_width, 0.5)].max())
-
-
-def _wider_of_farthest(graph: Skeleton, ends: Sequence[int]) -> int:
-    """Of the two ends with the longest path between them, the one around which the crack is wider."""
-    # From any node the farthest end is one of the two, in a tree; rings change little.
-    first = _farthest(graph, ends[0], ends)
-    second = _farthest(graph, first, ends)
-    _, before = graph.paths_from(first)
-    path = walk_back(before, second)
-    near = max(1, len(path) // 4)
-    wide, other = (float(graph.half_width_px(piece).mean()) for piece in (path[:near], path[-near:]))
-    return first if wide >= other else second
-
-
-def _farthest(graph: Skeleton, start: int, ends: Sequence[int]) -> int:
-    distance, _ = graph.paths_from(start)
-    return max(ends, key=lambda end: (distance[end], -end))
+    away = np.hypot(*(graph.points(nodes) - graph.points([end])).T)
+    return float(half_width[away <= np.maximum(CORNER_RATIO * half_width, 0.5)].max())
 
 
 def smooth_length_px(points: NDArray[np.intp]) -> float:
