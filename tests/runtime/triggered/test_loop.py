@@ -101,7 +101,10 @@ def test_a_file_that_never_stands_still_is_named(tmp_path: Path, bundle: Path) -
         while not done.wait(0.005):
             (tmp_path / "hot" / "a.png").write_bytes(data)
 
-    with rig(write_rig(tmp_path, bundle)) as running:
+    config = write_rig(tmp_path, bundle)
+    # Settled only after a rest that a busy machine does not give the writer by chance.
+    config.write_text(config.read_text().replace("settle_s = 0.05", "settle_s = 0.9"))
+    with rig(config) as running:
         writer = threading.Thread(target=write)
         writer.start()
         try:
@@ -115,7 +118,7 @@ def test_a_file_that_never_stands_still_is_named(tmp_path: Path, bundle: Path) -
 
 
 def test_facts_beside_a_picture_are_waited_for_and_a_want_of_them_can_be_mended(tmp_path: Path, bundle: Path) -> None:
-    config = write_rig(tmp_path, bundle, trigger='needs = ["thickness_mm"]\nfacts_wait_s = 0.5\n')
+    config = write_rig(tmp_path, bundle, trigger='needs = ["thickness_mm"]\nfacts_wait_s = 1.5\n')
     with rig(config) as running:
         (running.hot / "late.png").write_bytes(png(0.1, 1))
         (running.hot / "late.toml").write_text('specimen = "late"\nthickness_mm = 19.0\n')
