@@ -484,24 +484,25 @@ class TestFaults:
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
-    def test_a_file_at_its_size_limit(self, path: Path) -> None:
+    @pytest.mark.parametrize("batch", [1, 8])
+    def test_a_file_at_its_size_limit(self, path: Path, batch: int) -> None:
         journal = Journal(path, LINE)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-            sent = self._append_until_full(journal)
+            sent = self._append_until_full(journal, batch)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         journal.append(rows(inspected(sent)))
         assert [record.sequence for record in journal.read(STATION, 0, 10**6)] == list(range(sent + 1))
         journal.close()
 
-    def _append_until_full(self, journal: Journal) -> int:
+    def _append_until_full(self, journal: Journal, batch: int = 8) -> int:
         """Fill the disk; gives how many messages went in."""
 
         def fill() -> None:
-            for first in range(0, 100_000, 8):
-                journal.append(rows(*(inspected(s) for s in range(first, first + 8))))
+            for first in range(0, 100_000, batch):
+                journal.append(rows(*(inspected(s) for s in range(first, first + batch))))
 
         with pytest.raises(JournalError, match=r"append: found .*disk.*(Free some|Look at the disk)"):
             fill()
