@@ -23,12 +23,12 @@ SPUR_RATIO = 2.0
 """A side branch is a spur of the lips if it is no longer than this many times the half width where it leaves."""
 ROOT_PX = 40.0
 """The root is the end before which a crack is widest over so long a way."""
-MOUTH_RATIO = 1.5
-"""The root of a crack that does not reach the border is a mouth if it is so many times as wide as the end farthest from
-it, and its half width is `MOUTH_PX` at least; otherwise it is a tip too.
+MOUTH_RATIO, FLARED_RATIO = 1.5, 2.5
+"""The root of a crack that does not reach the border is a mouth, and no tip, if its end is so many times as blunt as
+the end farthest from it, and `MOUTH_PX` at least, or if the crack is so many times as wide on the way to it.
 
-The skeleton of a blunt end runs into one of its corners, so its half width is that of the largest disc of which the end
-is a corner: no farther from its middle than `CORNER_RATIO` times its radius.
+The skeleton of a blunt end runs into one of its corners, so how blunt it is says the half width of the largest disc of
+which the end is a corner: no farther from its middle than `CORNER_RATIO` times its radius.
 """
 MOUTH_PX = 2.5
 CORNER_RATIO = 1.8
@@ -179,16 +179,17 @@ def _route(graph: Skeleton, ends: Sequence[int], at_border: Sequence[bool]) -> t
     """The longest path from the root, and the way inwards from each tip, the main tip first."""
     if not ends:  # a ring
         return graph.nodes()[:1], []
-    blunt = {end: _blunt_px(graph, end) for end in ends}
     border = [end for end, there in zip(ends, at_border, strict=True) if there]
     inner = [end for end in ends if end not in border]
+    # What comes in at the border needs no mouth: its ends are tips, however blunt.
     root = max(border or ends, key=lambda end: (_wide_px(graph, end), -end))
     distance, before = graph.paths_from(root)
     farthest = max(ends, key=lambda end: (distance[end], -end))
     tips = inner
-    if not border and blunt[root] >= max(MOUTH_PX, MOUTH_RATIO * blunt[farthest]):
+    if not border and _is_mouth(graph, root, farthest):
         # The skeleton may run into both corners of a mouth.
-        tips = [end for end in inner if distance[end] > 4.0 * blunt[root]]
+        corner_px = 4.0 * _blunt_px(graph, root)
+        tips = [end for end in inner if distance[end] > corner_px]
     tips.sort(key=lambda end: (-distance[end], end))
     last = tips[0] if tips else farthest
     if tips == [root]:  # a single pixel
@@ -197,6 +198,12 @@ def _route(graph: Skeleton, ends: Sequence[int], at_border: Sequence[bool]) -> t
     if root in inwards:
         inwards[root] = inwards[last][::-1]
     return walk_back(before, last), [inwards[tip] for tip in tips]
+
+
+def _is_mouth(graph: Skeleton, root: int, farthest: int) -> bool:
+    blunt_px, other_px = _blunt_px(graph, root), _blunt_px(graph, farthest)
+    flared = _wide_px(graph, root) >= FLARED_RATIO * _wide_px(graph, farthest)
+    return flared or blunt_px >= max(MOUTH_PX, MOUTH_RATIO * other_px)
 
 
 def _wide_px(graph: Skeleton, end: int) -> float:
