@@ -32,10 +32,24 @@ else:
 ABLATIONS = Path(__file__).parent / "ablations"
 
 Figures = Mapping[str, float]
-Measure = Callable[[Sequence[Finished], Machine, Path], Mapping[str, Figures]]
-"""From one seed's trainings, the machine and the cache to rows of figures."""
 
-MEASURES: Mapping[str, Measure] = MappingProxyType({"each": measure_each, "cascade": measure_cascade})
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How trainings become rows of figures.
+
+    Attributes:
+        rows: From trainings of one seed, the machine and the cache.
+        together: Whether it needs all cases of a seed at once.
+    """
+
+    rows: Callable[[Sequence[Finished], Machine, Path], Mapping[str, Figures]]
+    together: bool
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {"each": Measure(measure_each, together=False), "cascade": Measure(measure_cascade, together=True)}
+)
 
 
 class Figure(Strict):
@@ -194,7 +208,7 @@ def run_ablation(
     command: str,
     measured: Callable[[Outcome], None],
 ) -> Outcome:
-    """Train what is not trained yet, measure, and tell of every seed that is done.
+    """Train what is not trained yet, measure, and tell of every row that is new.
 
     Args:
         name: Of the ablation.
@@ -203,7 +217,7 @@ def run_ablation(
         machine: What to run on.
         cache: Where rendered pictures are kept.
         command: As typed, for the records.
-        measured: Told what is known after each seed.
+        measured: Told what is known so far.
 
     Raises:
         ConfigError: A run folder holds a training by another recipe.
@@ -212,22 +226,28 @@ def run_ablation(
     times: dict[str, list[float]] = {}
     parameters: dict[str, int] = {}
     outcome = Outcome(name, ablation, rows, parameters, {})
-    for number, seed in enumerate(dict.fromkeys(each.seed for each in planned)):
-        finished: list[Finished] = []
-        own = [each for each in planned if each.seed == seed]
-        for place, each in enumerate(own):
-            done = number * len(own) + place + 1
-            _train(each, machine, cache, command, f"{each.case} seed {seed} ({done} of {len(planned)})")
+    measure = MEASURES[ablation.measure]
+    for group in _groups(planned, measure):
+        for each in group:
+            title = f"{each.case} seed {each.seed} ({planned.index(each) + 1} of {len(planned)})"
+            _train(each, machine, cache, command, title)
             record = read_record(each.folder)
             parameters[each.case] = record.parameters
             times.setdefault(each.case, []).append(record.train_s)
-            finished.append(Finished(each.case, each.recipe, each.folder))
-        for row, figures in MEASURES[ablation.measure](finished, machine, cache).items():
-            rows.setdefault(row, {})[seed] = figures
+        finished = [Finished(each.case, each.recipe, each.folder) for each in group]
+        for row, figures in measure.rows(finished, machine, cache).items():
+            rows.setdefault(row, {})[group[0].seed] = figures
         mean_s = {case: sum(all_s) / len(all_s) for case, all_s in times.items()}
         outcome = Outcome(name, ablation, rows, parameters, mean_s)
         measured(outcome)
     return outcome
+
+
+def _groups(planned: Sequence[Planned], measure: Measure) -> list[list[Planned]]:
+    """The trainings that are measured at once."""
+    if not measure.together:
+        return [[each] for each in planned]
+    return [[each for each in planned if each.seed == seed] for seed in dict.fromkeys(each.seed for each in planned)]
 
 
 def _train(planned: Planned, machine: Machine, cache: Path, command: str, title: str) -> None:
