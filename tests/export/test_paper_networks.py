@@ -5,6 +5,7 @@ The graphs leave batch, height and width free. The slow ones differ from the oth
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,6 +113,17 @@ def test_a_network_becomes_a_plan_for_any_size(case: Case, tmp_path: Path) -> No
     assert plan.manifest.precision == "fp16"
     assert plan.manifest.profile["frames"].largest == (4, 1, heights[-1], widths[-1])
     assert plan.size_bytes > graph.parameters * 2 * 0.9
+
+
+@pytest.mark.parametrize("task", ["crack", "fracture", "grain", "phase"])
+def test_a_shipped_bundle_becomes_a_plan_for_any_size(task: str, tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[2] / "models" / task
+    if not shipped.exists():
+        pytest.skip(f"models/{task} is not shipped")
+    shutil.copytree(shipped, tmp_path / task, ignore=shutil.ignore_patterns("engines"))
+    heights, widths = SIZES[task]
+    (plan,) = build_plans(tmp_path / task, Sizes((1, 1, 4), heights, widths), targets=("8.9",))
+    assert plan.manifest.profile["frames"].largest == (4, 1, heights[-1], widths[-1])
 
 
 def _draft(case: Case, graph: GraphSpec, frames: np.ndarray, file: Path) -> Draft:
