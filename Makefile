@@ -5,9 +5,9 @@ DEMO_SECONDS ?= 20
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo test lint types layers unit clean
+.PHONY: help demo test lint types layers unit gpu-check clean
 help:  ## What there is to make
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "ferrosight needs Python 3.10 or newer, found $$($(PYTHON) --version). Give another with PYTHON=..."; exit 1; }
@@ -42,6 +42,9 @@ layers: $(VENV)/.lab  ## Who may import whom
 unit: $(VENV)/.lab  ## Tests and the examples in docstrings
 	$(BIN)/python -m pytest tests/train train
 	$(BIN)/python -m pytest --ignore=tests/train --ignore=train
+
+gpu-check: $(VENV)/.lab  ## Everything that needs an NVIDIA GPU, in under ten minutes, into out/gpu-check.json
+	$(BIN)/python -m benchmarks.gpu_check --out out/gpu-check.json
 
 clean:  ## Remove the environment and what was made
 	rm -rf $(VENV) out build dist

@@ -1,4 +1,4 @@
-"""The measuring commands: bench latency, bench overhead, evaluate."""
+"""The measuring commands: bench latency, bench overhead, bench line-speed, evaluate."""
 
 from __future__ import annotations
 
@@ -138,6 +138,51 @@ def overhead(
         report = measure_overhead(bundle, plan, begin, around)
     _tell(report.to_json(), overhead_markdown(report), out, "overhead", as_json=as_json)
     plot_overhead(report, out / "overhead.png")
+
+
+@bench.command("line-speed")
+def line_speed(
+    bundle: Annotated[Path, typer.Argument(help="A strip bundle.")] = SHIPPED,
+    backend: BackendOption = "openvino",
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Most frames in a batch.")] = 8,
+    speed_mps: Annotated[float, typer.Option(min=0.01, help="The first speed that is tried, in m/s.")] = 2.0,
+    mm_per_px: Annotated[float, typer.Option(min=1e-3, help="Length of a pixel on the strip, in mm.")] = 0.5,
+    deadline_ms: Annotated[
+        float, typer.Option(min=0.1, help="The p99 from exposure to message stays under it.")
+    ] = 100.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one run.")] = 4.0,
+    most_s: Annotated[float, typer.Option(min=0.1, help="Seconds after which no run is begun.")] = 120.0,
+    defects_per_frame: Annotated[
+        float, typer.Option(min=0.0, help="Decides the share of frames that are segmented.")
+    ] = 0.05,
+    out: OutOption = Path("out/bench"),
+    as_json: JsonOption = False,
+) -> None:
+    """How fast the strip may run: the highest speed at which no frame is missed and the p99 is within the deadline.
+
+    The camera keeps the strip's time whatever the line does; what it cannot take is missed and counted.
+    """
+    from benchmarks.line_speed import LineSpeedPlan, line_speed_markdown, measure_line_speed
+    from benchmarks.plots import plot_line_speed
+
+    plan = LineSpeedPlan(
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        batch=batch,
+        mm_per_px=mm_per_px,
+        deadline_ms=deadline_ms,
+        start_mps=speed_mps,
+        seconds=seconds,
+        most_s=most_s,
+        defects_per_frame=defects_per_frame,
+    )
+    console = _console()
+    report = measure_line_speed(bundle, plan, lambda run: None if as_json else console.print(run))
+    _tell(report.to_json(), line_speed_markdown(report), out, "line_speed", as_json=as_json)
+    plot_line_speed(report, out / "line_speed.png")
 
 
 @app.command()

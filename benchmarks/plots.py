@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from benchmarks.latency import LatencyReport, LatencyRow
+    from benchmarks.line_speed import LineSpeedReport
     from benchmarks.overhead_report import AddedLatency, CascadeOverhead, NullLine, OverheadReport
 
 INK, GRID = "#22313f", "#d5dbe1"
@@ -77,6 +78,32 @@ def _plot_graph(axis: Axes, rows: Sequence[LatencyRow]) -> None:
     axis.set_ylim(bottom=0)
     axis.set_xlabel("frames in a batch", color=INK)
     axis.legend(frameon=False)
+
+
+def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
+    """Latency against load: p50 and p99 by the speed of the strip, the deadline dashed, missed frames crossed out."""
+    figure, (axis,) = panels(1, 7.0, 4.2)
+    rows = [row for row in report.rows if row.latency_ms is not None]
+    speeds = [row.speed_mps for row in rows]
+    for name, colour in zip(("p50", "p99"), COLOURS, strict=False):
+        axis.plot(speeds, [getattr(row.latency_ms, name) for row in rows], "o-", color=colour, label=name)
+    lost = [row for row in rows if row.missed]
+    if lost:
+        worst = [row.latency_ms.p99 for row in lost if row.latency_ms is not None]
+        axis.plot([row.speed_mps for row in lost], worst, "x", color=TARGET, markersize=12, label="frames missed")
+    axis.axhline(
+        report.plan.deadline_ms, color=TARGET, linestyle="--", label=f"deadline {report.plan.deadline_ms:g} ms"
+    )
+    if report.highest_mps is not None:
+        axis.axvline(report.highest_mps, color=INK, linestyle=":", label=f"holds up to {report.highest_mps:g} m/s")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xlabel("speed of the strip, m/s", color=INK)
+    axis.set_ylabel("exposure to message, ms", color=INK)
+    axis.set_title(f"{report.bundle.name} on {report.plan.backend}", color=INK)
+    axis.legend(frameon=False)
+    figure.suptitle(report.machine.heading, fontsize=7, color=INK)
+    save(figure, path)
 
 
 def plot_overhead(report: OverheadReport, path: Path) -> None:
