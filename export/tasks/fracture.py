@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,17 @@ FP32_LIMITS: Mapping[str, float] = {"ratio_points": 0.05, "part_points": 0.05, "
 - `part_points`: of the map's mean over the middle third, about what is rated of a specimen.
 - `map_points`: of the map, mean of the absolute difference over all cells.
 """
-_LEAST_PICTURES = 20
-_FLOORS_PERCENT = np.round(np.arange(0.2, 4.01, 0.1), 2)
+_HELD_RATIO, _CONFIDENCE = 0.95, 0.9
 
 
 class FractureChoices(TaskChoices):
     """What a person may decide about a fracture export."""
 
-    coverage: float = Field(
-        default=0.97,
-        ge=0.95,
-        lt=1,
-        description="share of validation ratings that the 95 % interval must hold; more than 0.95, for they are few",
+    floor_percent: float = Field(
+        default=1.0,
+        ge=LIMITS["part_points"],
+        le=20,
+        description="half of the 95 % interval of a rating where the map has no doubt, in points",
     )
 
 
@@ -88,7 +88,7 @@ def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:
 def choose_settings(
     trained: Mapping[str, TrainedGraph], own: FractureChoices, choices: Choices, report: Report
 ) -> FractureSettings:
-    """The map's geometry, and the narrowest interval that holds on the run's own validation specimens.
+    """The map's geometry, and an interval that holds on the run's own validation specimens.
 
     Raises:
         BundleError: There are too few validation specimens to say how far a rating may be off.
@@ -98,46 +98,60 @@ def choose_settings(
 
     graph = trained[MODEL]
     cell_px = cell_size(graph.network)
-    errors_percent: list[float] = []
-    doubts_percent: list[float] = []
+    slopes: list[float] = []
     for sample in _validation(graph, choices, report):
-        for rating, truth in _ratings(graph, sample, cell_px):
-            errors_percent.append(100.0 * abs(rating.brittle_ratio - truth))
-            doubts_percent.append(rating.doubt_percent)
-    if len(errors_percent) < _LEAST_PICTURES:
+        asked = (
+            slope_asked(100.0 * abs(rating.brittle_ratio - truth), rating.doubt_percent, own.floor_percent)
+            for rating, truth in _ratings(graph, sample, cell_px)
+        )
+        slopes.append(max(asked))
+    slope = tolerance_limit(slopes)
+    if slope is None:
         raise BundleError(
-            f"export: found {len(errors_percent)} validation specimens, expected {_LEAST_PICTURES} or more, so that the "
+            f"export: found {len(slopes)} validation specimens, expected {least_specimens()} or more, so that the "
             "interval of a rating can be told. Train with a larger validation part."
         )
-    floor, slope = narrowest_interval(np.array(errors_percent), np.array(doubts_percent), own.coverage)
-    return FractureSettings(cell_px=cell_px, uncertainty_floor_percent=floor, uncertainty_per_soft=slope)
+    return FractureSettings(
+        cell_px=cell_px,
+        uncertainty_floor_percent=own.floor_percent,
+        uncertainty_per_soft=math.ceil(100.0 * slope) / 100.0,
+    )
 
 
-def narrowest_interval(
-    errors_percent: NDArray[np.float64], doubts_percent: NDArray[np.float64], coverage: float
-) -> tuple[float, float]:
-    """Floor and slope of the half interval max(floor, slope x doubt), the narrowest that holds so many errors.
+def slope_asked(error_percent: float, doubt_percent: float, floor_percent: float) -> float:
+    """The slope with which the half interval floor + slope x doubt holds an error.
 
-    Args:
-        errors_percent: (n,) absolute errors, in points.
-        doubts_percent: (n,) the map's doubt, in points.
-        coverage: Share of the errors that lie within.
+    A line's backend may move a rating by as much as parity lets it, so that much is added to the error.
+
+    >>> slope_asked(2.7, 2.0, 1.0), slope_asked(0.5, 0.0, 1.0)
+    (1.0, 0.0)
+    """
+    beyond = error_percent + LIMITS["part_points"] - floor_percent
+    return max(0.0, beyond) / max(doubt_percent, 1e-3)
+
+
+def tolerance_limit(values: Sequence[float]) -> float | None:
+    """The value below which 95 % of all specimens lie, with 90 % confidence, whatever their distribution (Wilks 1941).
+
+    A quantile of few specimens would hold less than it promises every other time.
 
     Returns:
-        Both rounded up, so that they hold no less.
+        One of the values; None where they are too few.
 
-    >>> narrowest_interval(np.array([0.1, 0.2, 2.0]), np.array([1.0, 2.0, 20.0]), 0.95)
-    (0.2, 0.1)
+    >>> tolerance_limit(list(range(44))), tolerance_limit(list(range(45))), tolerance_limit(list(range(79)))
+    (None, 44, 77)
     """
-    best = (float("inf"), 0.0, 0.0)
-    for floor in _FLOORS_PERCENT.tolist():
-        # Errors below the floor are held already; each of the others asks for a slope of its own.
-        asked = np.where(errors_percent <= floor, 0.0, errors_percent / np.maximum(doubts_percent, 1e-3))
-        held = max(1, int(np.ceil(coverage * len(asked) - 1e-9)))
-        slope = float(np.ceil(100.0 * np.sort(asked)[held - 1] - 1e-9) / 100.0)
-        width = float(np.maximum(floor, slope * doubts_percent).mean())
-        best = min(best, (width, floor, slope))
-    return best[1], best[2]
+    from scipy.stats import binom
+
+    count = len(values)
+    # The r-th smallest lies above the quantile where fewer than r of all lie below it.
+    held = next((r for r in range(1, count + 1) if binom.cdf(r - 1, count, _HELD_RATIO) >= _CONFIDENCE), None)
+    return None if held is None else sorted(values)[held - 1]
+
+
+def least_specimens() -> int:
+    """How few specimens have a tolerance limit at all."""
+    return math.ceil(math.log(1.0 - _CONFIDENCE) / math.log(_HELD_RATIO))
 
 
 def _ratings(graph: TrainedGraph, sample: Sample, cell_px: int | None) -> Iterator[tuple[Rating, float]]:

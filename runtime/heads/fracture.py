@@ -53,9 +53,11 @@ class FractureSettings(BaseModel):
         description="side of an activation cell in px, the first of which begins at the first pixel; null where the "
         "cells spread evenly over the picture, whatever its size",
     )
-    uncertainty_floor_percent: float = Field(ge=0, le=100, description="half of the 95 % interval, in points, at least")
+    uncertainty_floor_percent: float = Field(
+        ge=0, le=100, description="half of the 95 % interval where the map has no doubt, in points"
+    )
     uncertainty_per_soft: float = Field(
-        ge=0, description="points of half interval for each point of doubt, the mean of min(a, 1 - a) over the region"
+        ge=0, description="further points for each point of doubt, the mean of min(a, 1 - a) over the region"
     )
 
 
@@ -201,7 +203,7 @@ def rated_region(shape: tuple[int, int], facts: Facts, rules: FractureRules) -> 
 
 def half_interval_percent(rating: Rating, settings: FractureSettings) -> float:
     """Half of the 95 % interval of a rating, in points: the less sure the map, the wider."""
-    return min(100.0, max(settings.uncertainty_floor_percent, settings.uncertainty_per_soft * rating.doubt_percent))
+    return min(100.0, settings.uncertainty_floor_percent + settings.uncertainty_per_soft * rating.doubt_percent)
 
 
 def judge(
