@@ -23,7 +23,7 @@ def to_markdown(outcome: Outcome) -> str:
         "",
         f"Repeats {ablation.paper}. {ablation.scaled_down}",
         "",
-        f"Test part of the data; mean over {_seeds(seeds)}, smallest to largest in brackets.",
+        f"Test part of the data; {_seeds(seeds)}.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -74,7 +74,9 @@ def _has(outcome: Outcome, row: str, figure: Figure) -> bool:
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    if len(seeds) == 1:
+        return f"one seed ({seeds[0]})"
+    return f"mean over the seeds {', '.join(map(str, seeds))}, smallest to largest in brackets"
 
 
 def _with_range(values: list[float], digits: int) -> str:
