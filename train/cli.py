@@ -212,6 +212,19 @@ def features(
     typer.echo(f"{path}: rank correlation of the first axis with G {correlation:.3f}")
 
 
+@app.command()
+def refit(
+    run: Annotated[Path, typer.Argument(help="Folder of a grain run, a regression.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new run.")],
+    cache: Cache = Path("runs/cache"),
+) -> None:
+    """Solve the last layer of a grain regression on whole training pictures; seconds, and no learning rate."""
+    from train.refit import refit_run
+
+    figures = refit_run(run, out, cache, command_line(sys.argv))
+    typer.echo(f"run {out}: " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """What was typed, whether it came through the front door or by this module alone.
 
