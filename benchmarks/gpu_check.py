@@ -8,6 +8,7 @@ until its time is up; and it writes one file that says what was done, what was f
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 import subprocess
@@ -141,7 +142,7 @@ def steps_for(bundles: Sequence[Path], flavours: Sequence[FlavourName], capabili
     for bundle in bundles:
         if open_bundle(bundle).spec.task == "strip":
             for flavour in flavours:
-                run = lambda left_s, b=bundle, f=flavour: _line_speed(b, f, left_s)  # noqa: E731
+                run = functools.partial(_line_speed, bundle, flavour)
                 steps.append(Step(f"line speed {bundle.name} on {flavour}", run, 60.0))
     return steps
 

@@ -98,6 +98,9 @@ def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
         axis.axvline(report.highest_mps, color=INK, linestyle=":", label=f"holds up to {report.highest_mps:g} m/s")
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.set_xlabel("speed of the strip, m/s", color=INK)
     axis.set_ylabel("exposure to message, ms", color=INK)
     axis.set_title(f"{report.bundle.name} on {report.plan.backend}", color=INK)

@@ -14,14 +14,15 @@ from export.tasks import TASKS
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = (
     "torch", "torchvision", "timm", "segmentation_models_pytorch", "lightning_fabric", "torchmetrics", "pandas", "onnx",
-    "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda", "cv2", "matplotlib", "skimage", "gi",
+    "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "cv2", "matplotlib", "skimage", "gi",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "module",
     ["runtime.loop", "runtime.station", "runtime.client", "camera.grabber", "camera.open", "export.parity",
-     "export.bundle", "export.to_tensorrt", "ferrosight", *sorted(set(TASKS.values()))],
+     "export.bundle", "export.to_tensorrt", "export.on_device", "runtime.preflight", "runtime.doctor", "runtime.cuda",
+     "runtime.backends.tensorrt", "ferrosight", *sorted(set(TASKS.values()))],
 )  # fmt: skip
 def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

@@ -13,7 +13,8 @@ from export.parity import Golden
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
-from runtime.manifest import read_manifest
+from runtime.manifest import Gpu, read_manifest
+from runtime.preflight import Site, find_plan
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle, plain_frames, seal
 
@@ -50,6 +51,28 @@ def test_plans_lie_in_the_bundle_with_their_manifests(tiny: Path) -> None:
         assert plan.manifest.profile["frames"].largest == (4, 1, 64, 64)
     assert {role for role, *_ in told} == {"gate", "segmenter"}
     assert all(0 <= done <= total for _, _, done, total in told)
+
+
+@needs_rtx
+def test_a_plan_that_was_built_here_fits_the_machines_it_was_built_for(tiny: Path) -> None:
+    """From the real builder to the door of the real runtime, which takes no more than a GPU to open it."""
+    import tensorrt_rtx
+
+    built = {plan.manifest.role: plan for plan in build_plans(tiny, batch_of(4), targets=("8.6", "8.9"))}
+    spec = open_bundle(tiny).spec
+    for role, graph in spec.graphs.items():
+        model = tiny / graph.files["fp16"]
+        manifest = built[role].manifest
+        for capability in ("8.6", "8.9"):
+            site = Site("tensorrt_rtx", tensorrt_rtx.__version__, manifest.cuda, Gpu(name="any", capability=capability))
+            plan = find_plan("test", model, graph, (64, 64), 4, site)
+            assert (plan.manifest, plan.sha256) == (manifest, spec.files[manifest.plan_file])
+            assert plan.data == built[role].path.read_bytes()
+        elsewhere = Site("tensorrt_rtx", tensorrt_rtx.__version__, manifest.cuda, Gpu(name="any", capability="12.0"))
+        with pytest.raises(EngineError, match=r"found 8\.6, 8\.9, expected 12\.0 among them .*--target 12\.0 --batch"):
+            find_plan("test", model, graph, (64, 64), 4, elsewhere)
+        with pytest.raises(EngineError, match=r"profile: found 1x1x64x64 to 4x1x64x64"):
+            find_plan("test", model, graph, (64, 64), 5, site)
 
 
 @needs_rtx
