@@ -154,8 +154,8 @@ class _Inside:
     def nodes(self, graph: Skeleton, nodes: Sequence[int]) -> list[int]:
         """Those in the picture, in their order."""
         points = graph.points(nodes)
-        there = ((points >= 0) & (points < self.shape)).all(axis=1)
-        return [node for node, kept in zip(nodes, there.tolist(), strict=True) if kept]
+        there = np.flatnonzero(np.all((points >= 0) & (points < self.shape), axis=1))
+        return [nodes[place] for place in there.tolist()]
 
     def leaves(self, graph: Skeleton, end: int) -> bool:
         """Whether an end lies at the picture's border or beyond."""

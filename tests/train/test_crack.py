@@ -276,3 +276,24 @@ def test_the_public_crackforest_opens():
     forest = open_forest(CRACKFOREST)
     assert forest.sample(0).pixels.shape == (320, 480)
     assert 0.0 < forest.sample(0).masks.mean() < 0.1
+
+
+def test_of_magnetic_tiles_the_cracked_and_the_sound_are_kept(tmp_path):
+    number = 0
+    for name in ("MT_Free", "MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Uneven"):
+        (tmp_path / name).mkdir()
+        for _ in range(5):
+            number += 1
+            mask = np.zeros((20, 30), np.uint8)
+            mask[number % 20] = 255
+            write_png(tmp_path / name / f"exp1_num_{number}.jpg", np.full((20, 30), 100, np.uint8))
+            if name != "MT_Free":
+                write_png(tmp_path / name / f"exp1_num_{number}.png", mask)
+    kind = DATASETS["tiles-crack"]
+    tiles = kind.open(kind.settings.model_validate({"path": tmp_path}), tmp_path)
+    assert (len(tiles), tiles.class_names) == (10, ("crack",))
+    samples = [tiles.sample(index) for index in range(10)]
+    assert {each.name.partition("/")[0] for each in samples} == {"MT_Free", "MT_Crack"}
+    assert all(each.masks.shape == (1, 20, 30) for each in samples)
+    np.testing.assert_array_equal(tiles.present[:, 0], [each.masks.any() for each in samples])
+    assert sorted(index for part in tiles.split.values() for index in part) == list(range(10))

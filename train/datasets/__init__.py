@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from runtime.errors import DataError
 from train.datasets.base import Dataset, Sample, Split
+from train.datasets.crack_tiles import open_crack_tiles
 from train.datasets.crackforest import CrackForestSettings, open_crackforest
 from train.datasets.fracture import FractureSettings, open_fracture
 from train.datasets.grain_boundaries import NistGrainSettings, TbmSettings, open_nist_grain, open_tbm
@@ -50,6 +51,7 @@ DATASETS: Mapping[str, DatasetKind] = MappingProxyType(
         "phase": DatasetKind(PhaseMapSettings, open_phase_maps),
         "uhcs": DatasetKind(UhcsSettings, open_uhcs),
         "synthetic-grain": DatasetKind(SyntheticGrainSettings, open_synthetic_grain),
+        "tiles-crack": DatasetKind(MagneticTilesSettings, open_crack_tiles),
         "crackforest": DatasetKind(CrackForestSettings, open_crackforest),
         "synthetic-crack": DatasetKind(SyntheticCrackSettings, open_synthetic_crack),
         "tbm": DatasetKind(TbmSettings, open_tbm),
