@@ -196,8 +196,8 @@ def test_every_module_of_the_table_is_a_task() -> None:
         for role, end in task.graphs.items():
             assert all(output.shape[0] == "N" for output in end.outputs)
             assert set(end.comparison.fp32_limits) <= set(end.comparison.limits), role
-        frames = task.golden(2, (64, 96))
-        assert (frames.shape, frames.dtype) == ((2, 1, 64, 96), np.uint8)
+        frames = task.golden(2, task.golden_size_px)
+        assert (frames.shape, frames.dtype) == ((2, 1, *task.golden_size_px), np.uint8)
 
 
 def test_a_task_without_a_module_is_refused() -> None:
