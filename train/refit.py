@@ -119,6 +119,7 @@ def refit_run(run: Path, out: Path, cache: Path, command: str) -> dict[str, floa
     folder.create(loaded.recipe, record)
     for name in ("last", "best"):
         folder.save_weights(name, loaded.model)
+    folder.save_history([{"epoch": float(record.epochs_done), **after}])
     folder.save_record(record)
     return {f"before_{name}": value for name, value in before.items()} | after
 
