@@ -185,6 +185,19 @@ def line_speed(
     plot_line_speed(report, out / "line_speed.png")
 
 
+@bench.command("compare")
+def compare_reports(
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="A report of 'bench latency' or 'bench line-speed'.")],
+    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another one of the same benchmark.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Two reports side by side: each figure of both, and how many times better the second is."""
+    from benchmarks.compare import compare, compare_markdown
+
+    comparison = compare(first, second)
+    typer.echo(comparison.to_json() if as_json else compare_markdown(comparison))
+
+
 @app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle of any task.")],

@@ -124,6 +124,8 @@ def build_plans(
         for role, graph in opened.spec.graphs.items()
     }
     missing = {role: each for role, each in wanted.items() if rebuild or not _is_there(opened, each)}
+    if missing:
+        _try_out(bundle)
     built = {
         role: build_plan(trt, opened.model_file(role, precision), opened.spec.graphs[role], manifest, progress)
         for role, manifest in missing.items()
@@ -164,6 +166,19 @@ def present_gpu() -> Gpu:
 def _is_there(bundle: Bundle, manifest: EngineManifest) -> bool:
     """Opening the bundle has checked the digest of every file that it names, plans included."""
     return manifest.plan_file in bundle.spec.files and manifest.side_car_file in bundle.spec.files
+
+
+def _try_out(bundle: Path) -> None:
+    """Write to the plans' folder before minutes are spent on a plan that could not be kept."""
+    try:
+        (bundle / FOLDER).mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=bundle / FOLDER, prefix=".try-"):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"bundle {bundle}: {error.strerror or error}, expected a folder that can be written. "
+            "Copy the bundle to such a place and build there."
+        ) from error
 
 
 def _add(bundle: Bundle, plans: Sequence[tuple[EngineManifest, memoryview]]) -> None:

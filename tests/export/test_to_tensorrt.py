@@ -88,6 +88,15 @@ def test_what_is_there_is_not_built_again(tiny: Path) -> None:
 
 
 @needs_rtx
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_built(tiny: Path) -> None:
+    (tiny / "engines").write_text("in the way")
+    told: list[object] = []
+    with pytest.raises(BundleError, match="expected a folder that can be written"):
+        build_plans(tiny, batch_of(4), progress=lambda *step: told.append(step))
+    assert not told
+
+
+@needs_rtx
 def test_another_batch_is_another_plan(tiny: Path) -> None:
     build_plans(tiny, batch_of(4))
     build_plans(tiny, batch_of(8))
