@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ def assemble(
         graphs: dict[str, Graphs] = {}
         for step, (role, end) in enumerate(task.graphs.items()):
             report("writing ONNX", step, len(task.graphs))
-            graphs[role] = write_graphs(trained[role], end, size_px, frames[0], Path(folder))
+            graphs[role] = write_graphs(trained[role], _with_arithmetic(end, choices), size_px, frames[0], Path(folder))
         report("writing ONNX", len(task.graphs), len(task.graphs))
         golden = [_golden(task, trained, each) for each in frames]
         parity = measure_parity(task, graphs, golden, settings.model_dump(), report)
@@ -146,6 +146,11 @@ def golden_frames(
         return (first,)
     odd = np.ascontiguousarray(first[:_ODD_FRAMES, :, : height_px - _ODD_LESS_PX[0], : width_px - _ODD_LESS_PX[1]])
     return first, odd
+
+
+def _with_arithmetic(end: GraphEnd, choices: Choices) -> GraphEnd:
+    """The end of a graph, with the arithmetic that a person asked for."""
+    return end if choices.arithmetic is None else replace(end, arithmetic=choices.arithmetic)
 
 
 def write_graphs(

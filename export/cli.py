@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runtime.errors import ConfigError
+from runtime.spec import Arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,13 @@ def export(
     golden_from_data: Annotated[
         bool, typer.Option("--golden-from-data", help="Take them from the validation data, not from synthetic steel.")
     ] = False,
+    arithmetic: Annotated[
+        Arithmetic | None,
+        typer.Option(
+            help="In what a CPU computes the half files: 'backend' lets it choose bfloat16, 'fp32' does not.",
+            show_default="the task's own",
+        ),
+    ] = None,
     weights: Annotated[
         Weights, typer.Option(help="The best weights by the validation figure, or those of the last epoch.")
     ] = Weights.best,
@@ -95,6 +103,7 @@ def export(
         golden_frames=golden_frames,
         golden_kept=golden_kept,
         golden_from_data=golden_from_data,
+        arithmetic=arithmetic,
         weights=weights.value,
         ship=ship,
         replace=replace,

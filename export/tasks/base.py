@@ -39,6 +39,7 @@ class Choices:
         golden_frames: How many frames parity is measured on.
         golden_kept: How many of them `golden.npz` keeps; None keeps all.
         golden_from_data: Take them from the runs' validation data instead of synthetic steel.
+        arithmetic: In what a CPU computes the half files; None leaves it to the task.
         weights: The runs' best weights by their validation figure, or those of their last epochs.
         ship: Leave out the FP32 files.
         replace: Write over a bundle that is there.
@@ -51,6 +52,7 @@ class Choices:
     golden_frames: int = 16
     golden_kept: int | None = 3
     golden_from_data: bool = False
+    arithmetic: Arithmetic | None = None
     weights: Literal["best", "last"] = "best"
     ship: bool = False
     replace: bool = False

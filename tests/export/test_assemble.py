@@ -24,7 +24,7 @@ from runtime.backends import open_engine
 from runtime.bundle import GOLDEN_FILE, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, ConfigError
-from runtime.spec import Strict
+from runtime.spec import Arithmetic, Strict
 from tests.export.graphs import noise, seeded
 
 
@@ -182,6 +182,13 @@ def test_a_size_may_be_fixed(tmp_path: Path) -> None:
     assert bundle.spec.graphs[MODEL].input.shape == ("N", 1, 32, 64)
     assert bundle.spec.graphs[MODEL].outputs[1].shape == ("N", 1, 16, 32)
     assert list(bundle.spec.graphs[MODEL].files) == ["fp16"]
+
+
+@pytest.mark.parametrize("asked", ["backend", "fp32"])
+def test_a_person_may_say_in_what_a_cpu_computes(tmp_path: Path, asked: Arithmetic) -> None:
+    choices = replace(CHOICES, size_px=(32, 64), ship=True, arithmetic=asked)
+    bundle = assemble(RUST, trained(seeded(RustNetwork())), tmp_path / "rust", choices)
+    assert bundle.spec.graphs[MODEL].arithmetic == asked
 
 
 def test_a_choice_of_another_task_is_refused(tmp_path: Path) -> None:
