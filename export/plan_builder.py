@@ -42,6 +42,10 @@ def build_plan(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest
         _fail(f"{owner}: found {model.name}, which its parser refuses", said, log)
     _check_tensors(owner, trt, network, graph)
     config = builder.create_builder_config()
+    # What stays FP32 in a half graph stays so because it overflows or loses too much: TensorFloat has half's ten bits.
+    tensor_float = getattr(trt.BuilderFlag, "TF32", None)
+    if tensor_float is not None:
+        config.clear_flag(tensor_float)
     profile = builder.create_optimization_profile()
     for name, shapes in manifest.profile.items():
         profile.set_shape(name, shapes.smallest, shapes.usual, shapes.largest)

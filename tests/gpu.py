@@ -14,10 +14,10 @@ from runtime.backends.tensorrt import open_device, open_graph
 from runtime.cuda import CUDA_APIS, open_cuda
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
-from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.flavours import FLAVOURS, FlavourName
+from runtime.manifest import FOLDER, EngineManifest, ShapeRange
 from runtime.preflight import find_plan
-from runtime.spec import GraphSpec
+from runtime.spec import GraphSpec, read_spec
 from tests.software_plans import make_bundle, sign
 
 
@@ -31,42 +31,30 @@ def no_gpu() -> str:
     return ""
 
 
-class _NeedsGpu:
-    """The marks of a test on a GPU: named for `-m gpu`, and skipped with the reason where there is none."""
-
-    marks = (pytest.mark.gpu, pytest.mark.skipif(bool(no_gpu()), reason=no_gpu() or "there is a GPU"))
-
-    def __call__(self, test: object) -> object:
-        for mark in self.marks:
-            test = mark(test)
-        return test
-
-
-needs_gpu_test = _NeedsGpu()
-needs_gpu = list(_NeedsGpu.marks)
+needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(bool(no_gpu()), reason=no_gpu() or "there is a GPU")]
+"""The marks of a test on a GPU: named for `-m gpu`, and skipped with the reason where there is none."""
 
 
 def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
     """Build a plan for this GPU and open it; its parity nobody asks for."""
-    trt = pytest.importorskip(FLAVOURS[flavour].module)
-    assert trt is import_flavour(flavour, "test")
+    pytest.importorskip(FLAVOURS[flavour].module)
     device = open_device(flavour, settings)
     bundle = make_bundle(model, graph)
+    ((precision, file),) = graph.files.items()
     size, batch = frame_size("test", graph, settings), settings.max_batch
-    gpu = Gpu(name=device.cuda.gpu.name, capability=device.cuda.gpu.capability)
     ahead = FLAVOURS[flavour].ahead_of_time
     manifest = EngineManifest(
         role="model",
-        onnx_sha256=next(iter(_digests(bundle))),
+        onnx_sha256=read_spec(bundle).files[file],
         flavour=flavour,
-        version=str(trt.__version__),
-        cuda=cuda_of(flavour),
-        targets=(gpu.capability,) if ahead else (),
-        gpu=None if ahead else gpu,
-        precision=next(iter(graph.files)),
+        version=device.site.version,
+        cuda=device.site.cuda,
+        targets=(device.site.gpu.capability,) if ahead else (),
+        gpu=None if ahead else device.site.gpu,
+        precision=precision,
         profile={graph.input.name: ShapeRange(smallest=(1, 1, *size), usual=(1, 1, *size), largest=(batch, 1, *size))},
     )
-    plan = build_plan(trt, model, graph, manifest, lambda *_: None)
+    plan = build_plan(device.trt, model, graph, manifest, lambda *_: None)
     (bundle / FOLDER).mkdir(exist_ok=True)
     (bundle / manifest.plan_file).write_bytes(plan)
     (bundle / manifest.side_car_file).write_text(manifest.to_json(), encoding="utf-8")
@@ -77,9 +65,3 @@ def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: E
 def installed_apis() -> list[str]:
     """The CUDA implementations whose library is there."""
     return [name for name, entry in CUDA_APIS.items() if entry.installed]
-
-
-def _digests(bundle: Path) -> list[str]:
-    from runtime.spec import read_spec
-
-    return list(read_spec(bundle).files.values())

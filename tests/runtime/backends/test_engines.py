@@ -21,13 +21,20 @@ from tests.runtime.backends.graphs import (
     write_pair,
     write_shrinking,
 )
-from tests.runtime.backends.openers import EVERY_BACKEND, Backend
+from tests.runtime.backends.openers import EVERY_BACKEND, WITHOUT_DEVICE, Backend
 
 SETTINGS = EngineSettings(max_batch=4, slots=3)
 
 
 @pytest.fixture(params=EVERY_BACKEND)
 def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return request.param
+
+
+@pytest.fixture(params=WITHOUT_DEVICE)
+def sturdy(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A backend that lives through what a device does not."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return request.param
 
@@ -180,26 +187,24 @@ def test_close_waits_and_may_be_called_again(engine: Engine) -> None:
         engine.collect(ticket)
 
 
-def test_a_batch_that_fails_frees_its_slot_and_the_next_one_runs(backend: Backend, tmp_path: Path) -> None:
+def test_a_batch_that_fails_frees_its_slot_and_the_next_one_runs(sturdy: Backend, tmp_path: Path) -> None:
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)) as engine:
+    with sturdy.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=1)) as engine:
         for _ in range(3):
             ticket = engine.submit(black + 7)
-            with pytest.raises(
-                EngineError, match=rf"{backend.name} \(brittle.onnx\): a batch of 2 failed to run: .*\w"
-            ):
+            with pytest.raises(EngineError, match=rf"{sturdy.name} \(brittle.onnx\): a batch of 2 failed to run: .*\w"):
                 engine.collect(ticket)
             with pytest.raises(EngineError, match="free, expected it collected"):
                 engine.release(ticket)
         assert run(engine, black)["mean_grey"].tolist() == [0, 0]
 
 
-def test_a_failure_is_never_followed_by_made_up_figures(backend: Backend, tmp_path: Path) -> None:
+def test_a_failure_is_never_followed_by_made_up_figures(sturdy: Backend, tmp_path: Path) -> None:
     """Batches that were in flight beside a failing one give the right figures, or fail as well."""
     graph = write_brittle(tmp_path / "brittle.onnx")
     black = np.zeros((2, 1, HEIGHT, WIDTH), np.uint8)
-    with backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)) as engine:
+    with sturdy.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=2, slots=3)) as engine:
         tickets = [engine.submit(black), engine.submit(black + 7), engine.submit(black)]
         assert engine.collect(tickets[0])["mean_grey"].tolist() == [0, 0]
         engine.release(tickets[0])
@@ -213,9 +218,9 @@ def test_a_failure_is_never_followed_by_made_up_figures(backend: Backend, tmp_pa
             assert engine.collect(ticket)["mean_grey"].tolist() == [0, 0]
 
 
-def test_close_with_a_failing_batch_in_flight_is_quiet(backend: Backend, tmp_path: Path) -> None:
+def test_close_with_a_failing_batch_in_flight_is_quiet(sturdy: Backend, tmp_path: Path) -> None:
     graph = write_brittle(tmp_path / "brittle.onnx")
-    engine = backend.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=1, slots=1))
+    engine = sturdy.open(tmp_path / "brittle.onnx", graph, EngineSettings(max_batch=1, slots=1))
     engine.submit(np.full((1, 1, HEIGHT, WIDTH), 7, np.uint8))
     engine.close()
 
@@ -288,18 +293,18 @@ def _of_another_file(graph: GraphSpec) -> GraphSpec:
     ],
 )
 def test_a_file_that_is_not_the_contract_is_refused(
-    backend: Backend, tmp_path: Path, change: object, words: str
+    sturdy: Backend, tmp_path: Path, change: object, words: str
 ) -> None:
     graph = change(write_pair(tmp_path / "pair.onnx"))
     with pytest.raises(EngineError, match=words):
-        backend.open(tmp_path / "pair.onnx", graph, SETTINGS)
+        sturdy.open(tmp_path / "pair.onnx", graph, SETTINGS)
 
 
-def test_a_file_that_is_no_graph_is_refused(backend: Backend, tmp_path: Path) -> None:
+def test_a_file_that_is_no_graph_is_refused(sturdy: Backend, tmp_path: Path) -> None:
     graph = write_pair(tmp_path / "pair.onnx")
     (tmp_path / "pair.onnx").write_bytes(b"not a graph")
-    with pytest.raises(EngineError, match=rf"engine {backend.name} \(pair.onnx\): found a file that"):
-        backend.open(tmp_path / "pair.onnx", graph, SETTINGS)
+    with pytest.raises(EngineError, match=rf"engine {sturdy.name} \(pair.onnx\): found a file that"):
+        sturdy.open(tmp_path / "pair.onnx", graph, SETTINGS)
 
 
 @pytest.mark.parametrize(
