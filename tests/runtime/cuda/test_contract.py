@@ -164,5 +164,5 @@ def test_an_absent_library_names_its_install_command() -> None:
 
 @pytest.mark.skipif("cuda_bindings" not in installed_apis(), reason="cuda-bindings is not installed")
 def test_without_a_driver_or_a_gpu_it_says_so() -> None:
-    with pytest.raises(EngineError, match="no NVIDIA driver|expected GPU 99 among them"):
+    with pytest.raises(EngineError, match=r"no NVIDIA driver|expected GPU 99 among them"):
         open_cuda("cuda_bindings", number=99)
