@@ -177,7 +177,7 @@ def _particles(rng: np.random.Generator, grey: Floats, boundary: NDArray[np.bool
     if count == 0:
         return
     height, width = grey.shape
-    edges = np.flatnonzero(boundary)
+    edges = np.flatnonzero(boundary) if boundary.any() else np.arange(grey.size)  # a single grain has no edge
     on_edge = np.stack(np.unravel_index(rng.choice(edges, count // 2), grey.shape), axis=1)
     alone = rng.random((count // 4, 2)) * grey.shape
     pockets = rng.random((max(1, count // 120), 2)) * grey.shape

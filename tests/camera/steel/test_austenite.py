@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from camera.steel.austenite import GRADES, HALF_GRADES, MM_PER_PX, make_micrograph
+from camera.steel.etching import Etching
 from camera.steel.tessellation import cut_section, grain_number_of, grains_per_mm2
 
 SIZE = {"height_px": 384, "width_px": 512}
@@ -71,6 +72,13 @@ def test_any_grade_between_can_be_made(seed: int, grade: float):
 def test_a_picture_that_cannot_be_made_is_refused(grades: list[float], size: tuple[int, int]):
     with pytest.raises(ValueError, match="expected"):
         make_micrograph(1, grades, height_px=size[0], width_px=size[1])
+
+
+def test_a_picture_within_one_grain_can_be_made():
+    made = make_micrograph(910_001, [2.5], height_px=96, width_px=128, etching=Etching(carbides_per_mpx=5000))
+    assert made.grains == 1
+    assert not made.boundary.any()
+    assert made.pixels.std() > 1
 
 
 def test_half_grades_lie_between_the_grades():
