@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from export.trained import TrainedGraph
     from train.datasets.base import Sample
 
+T = TypeVar("T")
+
 
 class StripChoices(TaskChoices):
     """What a person may decide about a strip export."""
@@ -41,7 +43,11 @@ class StripChoices(TaskChoices):
         default="hard", description="skip clean frames, or raise their pixel thresholds"
     )
     min_size_rule: MinSizeRule = Field(default="component", description="what must reach a class's minimum size")
-    tune: bool = Field(default=True, description="choose pixel thresholds on validation frames, otherwise 0.5")
+    pixel_thresholds: Literal["tune"] | tuple[float, ...] = Field(
+        default="tune",
+        description="class probability from which a pixel counts: the best on validation frames, or your own, one for "
+        "all classes or one a class",
+    )
     min_sizes_px: Literal["tune", "gate"] | tuple[int, ...] = Field(
         default="tune",
         description="minimum size of each class: the best on validation frames, the least truth that the gate was "
@@ -63,10 +69,10 @@ def choose_settings(
     threshold = own.gate_threshold
     if threshold is None:
         threshold = _gate_threshold(trained[GATE], own.recall, choices, report)
-    picked = tuple(ClassChoice(0.5, each[0], float("nan")) for each in sizes)
-    if own.tune or own.min_sizes_px == "tune":
-        thresholds = PIXEL_THRESHOLDS if own.tune else (0.5,)
-        tuner = ClassTuner(own.min_size_rule, sizes, thresholds)
+    levels = _threshold_candidates(trained, own)
+    picked = tuple(ClassChoice(level[0], size[0], float("nan")) for level, size in zip(levels, sizes, strict=True))
+    if "tune" in (own.pixel_thresholds, own.min_sizes_px):
+        tuner = ClassTuner(own.min_size_rule, sizes, levels)
         picked = _class_choices(trained, threshold, tuner, choices, report)
     return StripSettings.model_validate(
         {
@@ -105,14 +111,29 @@ def _size_candidates(trained: Mapping[str, TrainedGraph], own: StripChoices) -> 
     if given == "tune":
         return (MIN_SIZES_PX,) * classes
     sizes = least_truth_px(trained[GATE]) if given == "gate" else given
-    if len(sizes) == 1:
-        sizes *= classes
-    if len(sizes) != classes:
+    return _one_each(sizes, trained[SEGMENTER].class_names, "min_sizes_px")
+
+
+def _threshold_candidates(trained: Mapping[str, TrainedGraph], own: StripChoices) -> tuple[Sequence[float], ...]:
+    """The pixel thresholds to choose from, a row for each class.
+
+    Raises:
+        BundleError: Not one threshold for each class.
+    """
+    names = trained[SEGMENTER].class_names
+    if own.pixel_thresholds == "tune":
+        return (PIXEL_THRESHOLDS,) * len(names)
+    return _one_each(own.pixel_thresholds, names, "pixel_thresholds")
+
+
+def _one_each(given: tuple[T, ...], class_names: Sequence[str], key: str) -> tuple[tuple[T], ...]:
+    values = given * len(class_names) if len(given) == 1 else given
+    if len(values) != len(class_names):
         raise BundleError(
-            f"export: found {len(sizes)} minimum sizes for the classes {', '.join(trained[SEGMENTER].class_names)}, "
-            "expected one, or one for each. Give --set min_sizes_px=[...]."
+            f"export: found {len(values)} {key} for the classes {', '.join(class_names)}, expected one, or one for "
+            f"each. Give --set {key}=[...]."
         )
-    return tuple((size,) for size in sizes)
+    return tuple((value,) for value in values)
 
 
 def _gate_threshold(gate: TrainedGraph, recall: float, choices: Choices, report: Report) -> float:

@@ -75,19 +75,21 @@ class ClassTuner:
     Args:
         rule: What must reach the minimum size.
         sizes_px: Candidates of each class, rising.
-        thresholds: Candidates of every class.
+        thresholds: Candidates of each class; None takes the usual ones for all.
     """
 
     def __init__(
         self,
         rule: MinSizeRule,
         sizes_px: Sequence[Sequence[int]],
-        thresholds: Sequence[float] = PIXEL_THRESHOLDS,
+        thresholds: Sequence[Sequence[float]] | None = None,
     ) -> None:
         self._rule = rule
-        self._thresholds = tuple(thresholds)
         self._sizes_px = [np.asarray(sizes) for sizes in sizes_px]
-        self._dice = [np.zeros((len(self._thresholds), len(sizes))) for sizes in self._sizes_px]
+        self._thresholds = [tuple(each) for each in thresholds or (PIXEL_THRESHOLDS,) * len(sizes_px)]
+        self._dice = [
+            np.zeros((len(levels), len(sizes))) for levels, sizes in zip(self._thresholds, self._sizes_px, strict=True)
+        ]
         self._frames = 0
 
     def add(self, class_probability: NDArray[np.uint8] | None, truth: NDArray[np.bool_]) -> None:
@@ -103,7 +105,7 @@ class ClassTuner:
             if class_probability is None:
                 self._dice[number] += float(true_px == 0)  # nothing is found, whatever the candidate
                 continue
-            for place, threshold in enumerate(self._thresholds):
+            for place, threshold in enumerate(self._thresholds[number]):
                 areas, overlaps = self._parts(class_probability[number], threshold, plane)
                 kept = areas[None] >= self._sizes_px[number][:, None]  # (sizes, parts)
                 found_px, both_px = kept @ areas, kept @ overlaps
@@ -117,12 +119,15 @@ class ClassTuner:
             BundleError: No frame was counted.
         """
         if not self._frames:
-            raise BundleError("export: found no validation frames to tune on, expected some. Use --set tune=false.")
+            raise BundleError(
+                "export: found no validation frames to tune on, expected some. Give --set pixel_thresholds=[...] and "
+                "--set min_sizes_px=[...]."
+            )
         choices: list[ClassChoice] = []
-        for sizes, total in zip(self._sizes_px, self._dice, strict=True):
+        for levels, sizes, total in zip(self._thresholds, self._sizes_px, self._dice, strict=True):
             place, size = np.unravel_index(int(total.argmax()), total.shape)
             mean = float(total[place, size]) / self._frames
-            choices.append(ClassChoice(self._thresholds[place], int(sizes[size]), mean))
+            choices.append(ClassChoice(levels[place], int(sizes[size]), mean))
         return tuple(choices)
 
     def _parts(

@@ -47,7 +47,7 @@ def frame_with(*blocks: tuple[int, int, int]) -> np.ndarray:
 
 
 def test_false_specks_set_the_minimum_size() -> None:
-    tuner = ClassTuner("component", [(0, 16, 32, 100)], (0.5,))
+    tuner = ClassTuner("component", [(0, 16, 32, 100)], [(0.5,)])
     tuner.add(frame_with((2, 8, 200), (30, 3, 200)), frame_with((2, 8, 1)) > 0)  # 64 px true, 9 px not
     tuner.add(frame_with((10, 4, 200)), frame_with() > 0)  # 16 px of nothing
     (choice,) = tuner.choose()
@@ -55,7 +55,7 @@ def test_false_specks_set_the_minimum_size() -> None:
 
 
 def test_the_total_counts_where_the_rule_says_so() -> None:
-    tuner = ClassTuner("class_total", [(0, 10, 50, 100)], (0.5,))
+    tuner = ClassTuner("class_total", [(0, 10, 50, 100)], [(0.5,)])
     tuner.add(frame_with((2, 6, 200), (20, 6, 200)), frame_with((2, 6, 1), (20, 6, 1)) > 0)  # 72 px in two parts
     tuner.add(frame_with((2, 4, 200), (20, 4, 200)), frame_with() > 0)  # 32 px of nothing
     (choice,) = tuner.choose()
@@ -72,7 +72,7 @@ def test_the_threshold_follows_the_levels_and_a_tie_takes_a_half() -> None:
 
 
 def test_a_frame_that_the_gate_held_back_counts_as_empty() -> None:
-    tuner = ClassTuner("component", [(0,)], (0.5,))
+    tuner = ClassTuner("component", [(0,)], [(0.5,)])
     tuner.add(None, frame_with() > 0)
     tuner.add(None, frame_with((2, 8, 1)) > 0)
     assert tuner.choose()[0].dice == 0.5
@@ -84,7 +84,7 @@ def test_no_frames_no_choice() -> None:
 
 
 def test_each_class_has_candidates_of_its_own() -> None:
-    tuner = ClassTuner("component", [(0, 32), (600,)], (0.5,))
+    tuner = ClassTuner("component", [(0, 32), (600,)], [(0.5,), (0.5,)])
     speck = np.concatenate([frame_with((2, 4, 200)), frame_with((2, 4, 200))])
     tuner.add(speck, np.zeros((2, 40, 40), np.bool_))
     assert [choice.min_size_px for choice in tuner.choose()] == [32, 600]
