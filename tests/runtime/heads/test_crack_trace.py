@@ -50,7 +50,8 @@ def test_a_straight_crack_has_its_length_its_width_and_two_tips_at_any_angle(ang
     ]
     assert len(crack.tips) == 2
     for place in truth:
-        assert min(math.dist(place, tip) for tip in tips_of(crack)) < 1.2
+        # A blunt end leaves the skeleton's last direction to a pixel or two.
+        assert min(math.dist(place, tip) for tip in tips_of(crack)) < 2.0
 
 
 def test_where_a_crack_leaves_the_picture_it_has_no_tip():
