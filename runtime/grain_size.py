@@ -180,7 +180,7 @@ def chords_px(boundary: NDArray[np.bool_], line: TestLine) -> NDArray[np.float64
     count = len(line.rows)
     if line.closed and len(middles):
         middles = np.append(middles, middles[0] + count)
-    return np.diff(middles) * (line.length_px / max(1, count - (0 if line.closed else 1)))
+    return np.asarray(np.diff(middles) * (line.length_px / max(1, count - (0 if line.closed else 1))), np.float64)
 
 
 def clear_px(boundary: NDArray[np.bool_], line: TestLine) -> NDArray[np.float64]:
@@ -190,7 +190,7 @@ def clear_px(boundary: NDArray[np.bool_], line: TestLine) -> NDArray[np.float64]
     """
     clear = np.concatenate(([False], ~boundary[line.rows, line.cols], [False]))
     edges = np.flatnonzero(clear[1:] != clear[:-1])
-    return (edges[1::2] - edges[::2]) * (line.length_px / max(1, len(line.rows) - 1))
+    return np.asarray((edges[1::2] - edges[::2]) * (line.length_px / max(1, len(line.rows) - 1)), np.float64)
 
 
 def _runs(boundary: NDArray[np.bool_], line: TestLine) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -93,8 +93,8 @@ def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) 
     >>> rank_correlation(np.array([1.0, 2.0, 4.0]), np.array([1.0, 8.0, 9.0]))
     1.0
     """
-    ranks = [each.argsort().argsort() for each in (first, second)]
-    return round(float(np.corrcoef(*ranks)[0, 1]), 12)
+    ranks = np.stack([each.argsort().argsort() for each in (first, second)])
+    return round(float(np.asarray(np.corrcoef(ranks))[0, 1]), 12)
 
 
 def draw_features(

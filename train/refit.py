@@ -127,7 +127,7 @@ def refit_run(run: Path, out: Path, cache: Path, command: str) -> dict[str, floa
 def _numbers(model: nn.Module, layer: nn.Conv2d, features: NDArray[np.float32]) -> NDArray[np.float64]:
     weight = layer.weight.detach().double().flatten().numpy()
     bias = 0.0 if layer.bias is None else float(layer.bias.detach()[0])
-    return features @ weight + bias + _middle(model)
+    return np.asarray(features, np.float64) @ weight + bias + _middle(model)
 
 
 def _middle(model: nn.Module) -> float:
