@@ -49,7 +49,8 @@ def tinted(pixels: NDArray[np.uint8], result: GrainResult) -> NDArray[np.uint8]:
 
     height, width = pixels.shape
     # A cell sees one grain at a time where grain is coarse; what is shown is the neighbourhood's.
-    numbers = cv2.GaussianBlur(map_numbers(result).astype(np.float32), (0, 0), _SMOOTH_CELLS)
+    blurred = cv2.GaussianBlur(map_numbers(result).astype(np.float32), (0, 0), _SMOOTH_CELLS)
+    numbers = np.asarray(blurred, np.float32)
     low, high = bar_range(numbers)
     smooth = cv2.resize(numbers, (width, height), interpolation=cv2.INTER_LINEAR)
     colours = _colours((smooth - low) / (high - low)).astype(np.float32)
