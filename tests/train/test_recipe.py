@@ -4,7 +4,7 @@ import pytest
 
 from runtime.errors import ConfigError
 from train.datasets import DATASETS
-from train.models import find_blueprint
+from train.models import find_blueprint, job_of
 from train.recipe import RECIPES, Recipe, check, load_recipe
 from train.tasks import TASKS
 
@@ -18,8 +18,7 @@ def test_shipped_recipe_is_valid(path):
     assert recipe.task in TASKS
     settings = {key: value for key, value in recipe.data.items() if key != "kind"}
     check(DATASETS[recipe.data["kind"]].settings, settings, "data")
-    role = recipe.task.removeprefix("strip-")
-    assert find_blueprint(role, recipe.model.architecture).variant == recipe.variant
+    assert find_blueprint(job_of(recipe.task), recipe.model.architecture).variant == recipe.variant
 
 
 def test_papers_recipe_is_the_papers():
