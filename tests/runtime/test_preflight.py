@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import BundleError, EngineError
@@ -82,6 +82,8 @@ def test_every_field_of_a_manifest_is_looked_at() -> None:
     assert set(EngineManifest.model_fields) == alone | set(OTHERS)
 
 
+# Texts by a pattern are slow to draw the first time, and slower beside a training.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(site=st.sampled_from([RTX, NATIVE]), fields=st.sets(st.sampled_from(sorted(OTHERS)), min_size=1), data=st.data())
 def test_each_difference_is_named_and_nothing_else(site: Site, fields: set[str], data: st.DataObject) -> None:
     update = {field: data.draw(OTHERS[field][1], label=field) for field in fields}
