@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cuda.bindings import driver as cu
+from cuda.bindings import driver as cu  # pyright: ignore[reportAttributeAccessIssue] - an extension without stubs
 
 from runtime.cuda.calls import DeviceMemory, Event, GpuFacts, Graph, Owner, PinnedMemory, Stream
 from runtime.errors import EngineError
