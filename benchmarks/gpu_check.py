@@ -31,10 +31,10 @@ from benchmarks.report import Report
 from runtime.backends import BACKENDS, open_engine
 from runtime.bundle import open_bundle
 from runtime.cuda import open_cuda
-from runtime.doctor import Asked, examine
+from runtime.doctor.report import Asked, examine
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
-from runtime.flavours import FLAVOURS, FlavourName
+from runtime.plans.flavours import FLAVOURS, FlavourName
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_S = 570.0

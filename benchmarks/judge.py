@@ -26,7 +26,7 @@ from camera.base import Frame
 from runtime import rle
 from runtime.cascade import FrameOutput
 from runtime.decide import Rules
-from runtime.demo_truth import FOUND_SHARE, REACH_PX, compare
+from runtime.demo.truth import FOUND_SHARE, REACH_PX, compare
 from runtime.heads.strip import StripAnswer, StripAnswerer, StripSettings, wanted
 from runtime.messages import Defect, Inspected, ModelIdentity
 

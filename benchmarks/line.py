@@ -22,12 +22,12 @@ import zmq
 from camera.config import RingSettings, SyntheticCameraSettings
 from camera.grabber import Grabber
 from camera.ring_memory import Policy
+from runtime.delivery.journal import Journal
+from runtime.delivery.publisher import Publisher
+from runtime.delivery.replay import ReplayServer
 from runtime.desk import StationDesk
-from runtime.journal import Journal
 from runtime.loop import Loop, LoopSettings
 from runtime.messages import Inspected, Message, ModelIdentity, RunEnded, RunStarted, StationState
-from runtime.publisher import Publisher
-from runtime.replay import ReplayServer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,9 +20,9 @@ from runtime.backends.tensorrt import Device, open_device, open_graph
 from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
-from runtime.flavours import FlavourName
-from runtime.plan_parity import PlanParity, record_file
-from runtime.preflight import Plan, Site, faults, own_need, read_plan, read_plans
+from runtime.plans.flavours import FlavourName
+from runtime.plans.parity import PlanParity, record_file
+from runtime.plans.preflight import Plan, Site, faults, own_need, read_plan, read_plans
 
 MOST_BATCH = 2
 """Golden frames go through in pairs, as everywhere parity is measured, where the plan takes so many."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime.errors import EngineError
-from runtime.manifest import EngineManifest
+from runtime.plans.manifest import EngineManifest
 from runtime.spec import GraphSpec
 
 Progress = Callable[[str, str, int, int], None]

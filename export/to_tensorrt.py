@@ -17,8 +17,8 @@ from export.plan_builder import Progress, build_plan
 from runtime.bundle import Bundle, digest_of, open_bundle
 from runtime.cuda import open_cuda
 from runtime.errors import BundleError, EngineError
-from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
+from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
 from runtime.spec import Precision, TensorSpec
 
 TARGETS = ("8.6", "8.9", "12.0")

@@ -40,8 +40,8 @@ def demo(
     """
     from rich.console import Console
 
-    from runtime.demo import DemoSettings, run_demo
-    from runtime.demo_report import show_summary
+    from runtime.demo.play import DemoSettings, run_demo
+    from runtime.demo.report import show_summary
 
     console = Console(stderr=as_json)
     settings = DemoSettings(bundle, out, seconds, backend, seed, speed_mps)
@@ -181,9 +181,9 @@ def watch(
     """Show results as they come, and what had to be recovered from the journal; Ctrl-C leaves."""
     from rich.console import Console
 
-    from runtime.sockets import CurveClient
-    from runtime.watch import replay_beside
-    from runtime.watch import watch as watch_station
+    from runtime.delivery.sockets import CurveClient
+    from runtime.watch.command import replay_beside
+    from runtime.watch.command import watch as watch_station
 
     watch_station(
         endpoint,
@@ -249,7 +249,7 @@ def doctor(
 
     from runtime.backends import DEFAULT_BACKEND
     from runtime.config import read_config
-    from runtime.doctor import Asked, examine, is_healthy, show, to_json
+    from runtime.doctor.report import Asked, examine, is_healthy, show, to_json
 
     line = None if config is None else read_config(config)
     wanted = set(backend or ()) | ({station.backend for station in line.stations} if line is not None else set())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import JournalError
 
 if TYPE_CHECKING:
+    from runtime.delivery.publisher import Publisher
     from runtime.messages import Message, StationState
-    from runtime.publisher import Publisher
 
 log = logging.getLogger(__name__)
 

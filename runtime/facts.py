@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from runtime.delivery.wire import Wire
 from runtime.errors import DataError
-from runtime.wire import Wire
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
+from runtime.delivery.wire import Box, Digest, Wire
 from runtime.facts import Facts
 from runtime.scored import Result, Score
-from runtime.wire import Box, Digest, Wire
 
 MAX_SEQUENCE = 2**63 - 1
 """The largest sequence number: what SQLite holds in an integer."""

@@ -10,8 +10,8 @@ from types import TracebackType
 from camera.base import CameraError
 from camera.images import find_images
 from runtime.albums.files import writing
+from runtime.delivery.wire import Wire
 from runtime.messages import json_of
-from runtime.wire import Wire
 
 RESULTS_FILE = "results.jsonl"
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime.cursor import Cursor
+from runtime.delivery.cursor import Cursor
+from runtime.delivery.wire import Wire
 from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
 from runtime.triggered.requests import OverrideRequest, RequestError, ScoreRequest
-from runtime.wire import Wire
 
 MODELS: tuple[type[Wire], ...] = (
     *KINDS.values(),

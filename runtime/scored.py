@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from runtime.wire import Box, Raster, Wire
+from runtime.delivery.wire import Box, Raster, Wire
 
 Score = Literal["accepted", "rejected", "unrated"]
 """`unrated`: no rule asks for a verdict, or a fact that it needs is missing, which `FractureResult.reason` names."""

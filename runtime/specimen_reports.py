@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from camera.base import CameraError
 from camera.images import read_grey
 from runtime.albums.fracture_report import write_report
+from runtime.delivery.journal_reader import JournalReader
 from runtime.errors import JournalError
-from runtime.journal_reader import JournalReader
 from runtime.messages import MESSAGE, Overridden, Scored
 from runtime.scored import FractureResult
 

@@ -12,14 +12,14 @@ import zmq
 
 from runtime.bundle import Bundle
 from runtime.config import LineConfig, StationConfig
+from runtime.delivery.journal import Journal, Retention
+from runtime.delivery.publisher import Publisher
+from runtime.delivery.replay import ReplayServer
+from runtime.delivery.sockets import Context, CurveServer
 from runtime.desk import StationDesk
 from runtime.heads import head_of
-from runtime.journal import Journal, Retention
 from runtime.messages import ModelIdentity, RunEnded, utc_text
 from runtime.pipeline import Answerer, Head
-from runtime.publisher import Publisher
-from runtime.replay import ReplayServer
-from runtime.sockets import Context, CurveServer
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from runtime.backends.tensorrt import open_device, open_graph
 from runtime.cuda import CUDA_APIS, open_cuda
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
-from runtime.flavours import FLAVOURS, FlavourName
-from runtime.manifest import FOLDER, EngineManifest, ShapeRange
-from runtime.preflight import find_plan
+from runtime.plans.flavours import FLAVOURS, FlavourName
+from runtime.plans.manifest import FOLDER, EngineManifest, ShapeRange
+from runtime.plans.preflight import find_plan
 from runtime.spec import GraphSpec, read_spec
 from tests.software_plans import make_bundle, sign
 

@@ -15,9 +15,9 @@ from runtime.backends.slots import SlottedEngine
 from runtime.backends.tensorrt import Device, open_graph
 from runtime.bundle import digest_of
 from runtime.engine import EngineSettings
-from runtime.flavours import FlavourName
-from runtime.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
-from runtime.preflight import Site, find_plan
+from runtime.plans.flavours import FlavourName
+from runtime.plans.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.plans.preflight import Site, find_plan
 from runtime.spec import SPEC_FILE, GraphSpec, ModelSpec, Provenance, read_spec
 from tests.software_cuda import SOFTWARE_GPU, SoftwareCuda
 from tests.software_tensorrt import SoftwareTensorRt, software_plan

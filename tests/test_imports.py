@@ -20,9 +20,9 @@ HEAVY = (
 
 @pytest.mark.parametrize(
     "module",
-    ["runtime.loop", "runtime.station", "runtime.client", "camera.grabber", "camera.open", "export.parity",
-     "export.bundle", "export.to_tensorrt", "export.on_device", "runtime.preflight", "runtime.doctor", "runtime.cuda",
-     "runtime.backends.tensorrt", "ferrosight", *sorted(set(TASKS.values()))],
+    ["runtime.loop", "runtime.station", "runtime.delivery.client", "camera.grabber", "camera.open", "export.parity",
+     "export.bundle", "export.to_tensorrt", "export.on_device", "runtime.plans.preflight", "runtime.doctor.report",
+     "runtime.cuda", "runtime.backends.tensorrt", "ferrosight", *sorted(set(TASKS.values()))],
 )  # fmt: skip
 def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

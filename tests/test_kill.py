@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.client import Subscriber
+from runtime.delivery.client import Subscriber
 from runtime.messages import Inspected, Missed, RunEnded, RunStarted
 from tests.bundles import make_strip_bundle
 from tests.lines import SYNTHETIC, station, write_line

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.client import Subscriber
+from runtime.delivery.client import Subscriber
 from runtime.messages import Inspected, Message, Missed, RunEnded, RunStarted
 from tests.bundles import make_strip_bundle
 from tests.lines import ROOT, SYNTHETIC, Running, station, write_line

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.client import Subscriber
+from runtime.delivery.client import Subscriber
 from runtime.messages import Message, Missed, Scored
 from runtime.triggered.client import RequestClient
 from tests.fracture_bundles import make_fracture_bundle
@@ -69,8 +69,8 @@ def test_a_run_with_folder_request_override_and_stop(tmp_path: Path, bundle: Pat
 @pytest.mark.parametrize(
     ("doomed", "new"),
     [
-        pytest.param("runtime.journal.Journal.append", True, id="scored, and not yet in the journal"),
-        pytest.param("runtime.publisher.Publisher._send", False, id="in the journal, and not yet published"),
+        pytest.param("runtime.delivery.journal.Journal.append", True, id="scored, and not yet in the journal"),
+        pytest.param("runtime.delivery.publisher.Publisher._send", False, id="in the journal, and not yet published"),
         pytest.param("runtime.triggered.request_socket.RequestSocket.tell", False, id="published, and not answered"),
     ],
 )

@@ -13,9 +13,9 @@ from pydantic import Field
 from camera.steel.fracture import fracture_surface
 from export.parity import Comparison, Figures, largest
 from export.tasks.base import MODEL, Choices, ExportTask, GraphEnd, Output, Report, TaskChoices
+from runtime.delivery.wire import Box
 from runtime.errors import BundleError
 from runtime.heads.fracture import ACTIVATION, RATIO, FractureSettings, Rating, rate
-from runtime.wire import Box
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from typing import cast
 
 from runtime.engine import Engine, EngineSettings, OpenEngine
 from runtime.errors import EngineError
-from runtime.flavours import FLAVOURS
+from runtime.plans.flavours import FLAVOURS
 from runtime.spec import GraphSpec
 
 DEFAULT_BACKEND = "openvino"

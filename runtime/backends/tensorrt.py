@@ -1,7 +1,8 @@
-"""TensorRT and TensorRT-RTX: plans on an NVIDIA GPU; `runtime.flavours` says in what the two differ.
+"""TensorRT and TensorRT-RTX: plans on an NVIDIA GPU; `runtime.plans.flavours` says in what the two differ.
 
 A backend is given a graph's ONNX file, as every other is, and looks in the bundle for a plan of it that fits this
-machine (`runtime.preflight`) and was found to decide right on this GPU (`runtime.plan_parity`). It never builds one.
+machine (`runtime.plans.preflight`) and was found to decide right on this GPU (`runtime.plans.parity`). It never builds
+one.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from runtime.cuda import open_cuda
 from runtime.cuda.calls import Cuda, DeviceMemory
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
-from runtime.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.kernel_cache import KernelCache
-from runtime.manifest import Gpu
-from runtime.plan_parity import require_parity
-from runtime.preflight import Plan, Site, find_plan
+from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
+from runtime.plans.kernel_cache import KernelCache
+from runtime.plans.manifest import Gpu
+from runtime.plans.parity import require_parity
+from runtime.plans.preflight import Plan, Site, find_plan
 from runtime.spec import GraphSpec
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime import rle
 from runtime.decide import read_rules
+from runtime.delivery.wire import Box
 from runtime.errors import BundleError
 from runtime.heads.crack_trace import TracedCrack, trace_cracks
 from runtime.messages import ModelIdentity, Scored
 from runtime.scored import Crack, CrackResult, CrackTip, Score
 from runtime.single import MODEL, SinglePipeline, open_single
-from runtime.wire import Box
 
 if TYPE_CHECKING:
     from pathlib import Path

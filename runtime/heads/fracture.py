@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.decide import read_rules
+from runtime.delivery.wire import Box, Raster
 from runtime.errors import BundleError
 from runtime.heads.exposure import exposure_fault
 from runtime.messages import ModelIdentity, Scored
 from runtime.scored import FractureResult, Score
 from runtime.single import MODEL, SinglePipeline, open_single
-from runtime.wire import Box, Raster
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.decide import read_rules
+from runtime.delivery.wire import Raster
 from runtime.errors import BundleError
 from runtime.messages import ModelIdentity, Scored
 from runtime.scored import GrainResult, Score
 from runtime.single import MODEL, SinglePipeline, open_single
-from runtime.wire import Raster
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from runtime.decide import read_rules
+from runtime.delivery.wire import Raster
 from runtime.errors import BundleError, ConfigError
 from runtime.heads.exposure import exposure_fault
 from runtime.messages import ModelIdentity, Scored
@@ -22,7 +23,6 @@ from runtime.phase_fractions import spread
 from runtime.scored import PhaseFraction, PhaseResult, Score
 from runtime.single import MODEL
 from runtime.tiled import TiledPipeline, Tiles, open_tiled
-from runtime.wire import Raster
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from runtime.delivery.wire import Box
 from runtime.heads.components import Part
 from runtime.messages import Defect, StripBox
 from runtime.rle import encode_crop
-from runtime.wire import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

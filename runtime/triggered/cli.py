@@ -86,7 +86,7 @@ def override(
 def _client(
     endpoint: str, station: str | None, timeout_s: float, server_key: Path | None, own_key: Path | None
 ) -> RequestClient:
-    from runtime.sockets import CurveClient
+    from runtime.delivery.sockets import CurveClient
     from runtime.triggered.client import RequestClient
 
     curve = None if server_key is None else CurveClient(server_key, own_key)
@@ -97,9 +97,9 @@ def _show(answer: Answer, as_json: bool) -> None:
     """One message, as `watch` shows it, and whether it was there before."""
     from rich.console import Console
 
-    from runtime.client import Received
+    from runtime.delivery.client import Received
     from runtime.messages import json_of
-    from runtime.watch_screen import line_of
+    from runtime.watch.screen import line_of
 
     if as_json:
         typer.echo(json.dumps({"known": answer.known, "message": json.loads(json_of(answer.message))}))

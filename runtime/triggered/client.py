@@ -12,9 +12,9 @@ from typing import Literal
 import zmq
 from pydantic import ValidationError
 
+from runtime.delivery.sockets import Context, CurveClient, connect, open_socket
 from runtime.errors import WireError
 from runtime.messages import MESSAGE, Message, json_of
-from runtime.sockets import Context, CurveClient, connect, open_socket
 from runtime.triggered.requests import ERROR, KNOWN, NEW, OverrideRequest, RequestError, RequestReason, ScoreRequest
 
 TRIES = 3

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from runtime.delivery.journal_reader import JournalReader, Record
     from runtime.facts import Facts
-    from runtime.journal_reader import JournalReader, Record
     from runtime.loop import Desk
     from runtime.messages import Coverage, Message
     from runtime.pipeline import Album

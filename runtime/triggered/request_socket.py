@@ -9,8 +9,8 @@ from types import TracebackType
 
 import zmq
 
+from runtime.delivery.sockets import Context, CurveServer, bind, open_socket
 from runtime.messages import Message, json_of, topic_of
-from runtime.sockets import Context, CurveServer, bind, open_socket
 from runtime.triggered.requests import ERROR, HEADER_BYTES, KNOWN, NEW, RefusedError
 
 WAITING_REQUESTS = 8

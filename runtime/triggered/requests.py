@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from runtime.delivery.wire import Digest, Wire
 from runtime.messages import MAX_SEQUENCE, StationName
-from runtime.wire import Digest, Wire
 
 HEADER_BYTES = 64 << 10
 """The largest JSON of a request."""

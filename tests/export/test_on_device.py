@@ -17,9 +17,9 @@ from runtime.backends.tensorrt import Device, open_graph
 from runtime.bundle import open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
-from runtime.flavours import FlavourName
-from runtime.plan_parity import read_record, record_file
-from runtime.preflight import read_plans
+from runtime.plans.flavours import FlavourName
+from runtime.plans.parity import read_record, record_file
+from runtime.plans.preflight import read_plans
 from tests.bundles import make_strip_bundle
 from tests.software_plans import GPU, add_plan, manifest_of, software_device
 

@@ -13,8 +13,8 @@ from export.parity import Golden
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
-from runtime.manifest import Gpu, read_manifest
-from runtime.preflight import Site, find_plan
+from runtime.plans.manifest import Gpu, read_manifest
+from runtime.plans.preflight import Site, find_plan
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle, plain_frames, seal
 

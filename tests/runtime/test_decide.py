@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.decide import Rules, decide
+from runtime.delivery.wire import Box
 from runtime.messages import Defect
-from runtime.wire import Box
 
 
 def defect(**changes: Any) -> Defect:

@@ -19,7 +19,7 @@ from runtime.messages import (
     topic_of,
     utc_text,
 )
-from tests.runtime.wire import (
+from tests.runtime.delivery.wire import (
     EPOCH,
     LINE,
     STATION,

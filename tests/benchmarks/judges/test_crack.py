@@ -9,7 +9,7 @@ from runtime.facts import Facts
 from runtime.heads.crack import CrackRules, CrackSettings, judge
 from runtime.spec import read_spec
 from tests.crack_bundles import make_crack_bundle
-from tests.runtime import wire
+from tests.runtime.delivery import wire
 
 
 def said_of(picture, mask):

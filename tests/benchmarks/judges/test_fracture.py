@@ -6,7 +6,7 @@ from benchmarks.judges.fracture import open_judge, synthetic
 from runtime.heads.fracture import FractureRules, FractureSettings, judge
 from runtime.spec import read_spec
 from tests.fracture_bundles import make_fracture_bundle
-from tests.runtime import wire
+from tests.runtime.delivery import wire
 
 SETTINGS = FractureSettings(cell_px=8, uncertainty_floor_percent=2.0, uncertainty_per_soft=0.1)
 

@@ -11,7 +11,7 @@ from runtime.label_scores import label_map
 from runtime.messages import Scored
 from runtime.spec import read_spec
 from tests.phase_bundles import SETTINGS, make_phase_bundle
-from tests.runtime import wire
+from tests.runtime.delivery import wire
 
 HEAD = PhaseSettings.model_validate(SETTINGS)
 

@@ -14,7 +14,7 @@ from runtime.facts import Facts
 from runtime.heads.crack import CrackAnswerer, CrackRules, CrackSettings, open_album
 from runtime.messages import ModelIdentity
 from tests.crack_bundles import SETTINGS, cracked
-from tests.runtime import wire
+from tests.runtime.delivery import wire
 
 MODEL = ModelIdentity(bundle="crack", digest="0" * 64, backend="openvino", precision="fp16")
 ENVELOPE = {"line": "l", "station": "s", "run": "r", "sequence": 1, "captured_at": "2026-03-01T12:30:00.000000+00:00"}

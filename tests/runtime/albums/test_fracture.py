@@ -11,14 +11,14 @@ from runtime.albums.fracture_picture import BRITTLE_RGB, RATED_RGB, fracture_res
 from runtime.albums.fracture_report import draw_report, write_report
 from runtime.bundle import digest_of
 from runtime.cli import app
+from runtime.delivery.journal import Journal, record_of
 from runtime.errors import ConfigError, JournalError
 from runtime.facts import Facts
 from runtime.heads.fracture import FractureRules, FractureSettings, judge
-from runtime.journal import Journal, record_of
 from runtime.messages import Scored
 from runtime.scored import CrackResult
 from runtime.specimen_reports import Wanted, write_reports
-from tests.runtime import wire
+from tests.runtime.delivery import wire
 
 SETTINGS = FractureSettings(cell_px=8, uncertainty_floor_percent=1.0, uncertainty_per_soft=0.5)
 

@@ -18,8 +18,8 @@ from runtime.backends.tensorrt import Device, open_graph
 from runtime.backends.tensorrt_lanes import KEEP_AWAKE_NS, Lanes
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
-from runtime.flavours import FlavourName
-from runtime.preflight import find_plan
+from runtime.plans.flavours import FlavourName
+from runtime.plans.preflight import find_plan
 from runtime.spec import GraphSpec
 from tests.runtime.backends.graphs import some_frames, write_pair
 from tests.software_cuda import SoftwareCuda

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from camera.base import Frame
 from runtime.decide import read_rules
+from runtime.delivery.wire import Box
 from runtime.errors import BundleError, ConfigError
 from runtime.facts import Facts
 from runtime.heads.fracture import (
@@ -22,7 +23,6 @@ from runtime.heads.fracture import (
 from runtime.messages import MESSAGE, ModelIdentity, Scored, json_of
 from runtime.scored import FractureResult
 from runtime.spec import read_spec
-from runtime.wire import Box
 from tests.fracture_bundles import make_fracture_bundle
 
 SETTINGS = FractureSettings(cell_px=8, uncertainty_floor_percent=1.0, uncertainty_per_soft=0.5)

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 
 from runtime.bundle import open_bundle
-from runtime.client import Subscriber
 from runtime.config import read_config
+from runtime.delivery.client import Subscriber
 from runtime.messages import Message
 from runtime.station_parts import open_parts
 from runtime.triggered.client import RequestClient

@@ -12,11 +12,11 @@ import pytest
 import zmq
 import zmq.auth
 
+from runtime.delivery.journal_reader import JournalReader
+from runtime.delivery.sockets import CurveClient
 from runtime.errors import WireError
-from runtime.journal_reader import JournalReader
 from runtime.messages import Missed, Overridden, RunStarted, Scored
 from runtime.scored import FractureResult
-from runtime.sockets import CurveClient
 from runtime.triggered.client import RequestClient, RequestRefusedError
 from runtime.triggered.requests import RefusedError, parse_request
 from tests.fracture_bundles import make_fracture_bundle, surface

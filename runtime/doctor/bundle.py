@@ -1,0 +1,128 @@
+"""The doctor's look at bundles and their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runtime.backends import BACKENDS
+from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.cuda import CUDA_APIS
+from runtime.doctor.report import Asked, Finding, State, Surroundings
+from runtime.errors import BundleError, EngineError
+from runtime.plans.flavours import FLAVOURS, cuda_of
+from runtime.plans.manifest import FOLDER, PLAN_SUFFIX, EngineManifest, Gpu
+from runtime.plans.parity import read_record, why_not
+from runtime.plans.preflight import Site, faults, own_need, read_plans
+
+AREA = "Bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A bundle as the checks see it.
+
+    Attributes:
+        bundle: It.
+        gpu: Of this machine, if there is one.
+        sites: What would run its plans here, by flavour.
+        flavours: Backends asked for that run plans.
+    """
+
+    bundle: Bundle
+    gpu: Gpu | None
+    sites: dict[str, Site]
+    flavours: tuple[str, ...]
+
+
+def check_bundles(around: Surroundings, asked: Asked) -> Iterator[Finding]:
+    """Each bundle's files and parity, and of each plan whether it may serve here."""
+    stations = asked.line.stations if asked.line is not None else ()
+    paths = {path.resolve(): path for path in (*(station.bundle for station in stations), *asked.bundles)}
+    if not paths:
+        return
+    gpu = _gpu(around)
+    sites = {} if gpu is None else _sites(around, gpu)
+    flavours = tuple(sorted(name for name in asked.backends if name in BACKENDS and BACKENDS[name].on_gpu))
+    for path in paths.values():
+        try:
+            bundle = open_bundle(path)
+        except BundleError as error:
+            yield Finding(AREA, str(path), "problem", str(error), "Copy it again, or export it again.")
+            continue
+        found = f"{bundle.spec.task}, {bundle.digest[:12]}, {len(bundle.spec.files)} files as named, parity holds"
+        yield Finding(AREA, str(path), "ok", found)
+        yield from _check_plans(Look(bundle, gpu, sites, flavours))
+
+
+def _check_plans(look: Look) -> Iterator[Finding]:
+    path, spec = look.bundle.path, look.bundle.spec
+    try:
+        manifests = read_plans(path, spec)
+    except BundleError as error:
+        yield Finding(AREA, f"{path}/{FOLDER}", "problem", str(error), "ferrosight build")
+        return
+    for file in sorted((path / FOLDER).glob(f"*{PLAN_SUFFIX}")):
+        if f"{FOLDER}/{file.name}" not in spec.files:
+            yield Finding(
+                AREA, file.name, "problem", "a plan that spec.json does not name: it is never opened",
+                "Remove it, and find out where it came from.",
+            )  # fmt: skip
+    serving: set[tuple[str, str]] = set()
+    for manifest in manifests.values():
+        finding = _check_plan(look, manifest)
+        if finding.state == "ok":
+            serving.add((manifest.flavour, manifest.role))
+        yield finding
+    for flavour in look.flavours:
+        for role in spec.graphs:
+            if (flavour, role) not in serving:
+                command = f"ferrosight build {path} --backend {flavour}, then ferrosight parity {path}"
+                yield Finding(AREA, f"{role} on {flavour}", "problem", "no plan may serve here", command)
+
+
+def _check_plan(look: Look, manifest: EngineManifest) -> Finding:
+    path = look.bundle.path
+    shapes = next(iter(manifest.profile.values()))
+    made = ", ".join(manifest.targets) or (manifest.gpu.name if manifest.gpu else "")
+    found = (
+        f"for {made} with {manifest.flavour} {manifest.version}, batches of {shapes.smallest[0]} to {shapes.largest[0]}"
+    )
+    site = look.sites.get(manifest.flavour)
+    if site is None or look.gpu is None:
+        where = "no GPU here" if look.gpu is None else f"{manifest.flavour} is not installed"
+        return Finding(AREA, manifest.file_stem, "note", f"{found}; {where}")
+    wrong = faults(manifest, own_need(look.bundle.spec, manifest), site)
+    if wrong:
+        return Finding(AREA, manifest.file_stem, "note", f"{found}; does not fit: {'; '.join(wrong)}")
+    try:
+        record = read_record(path, manifest, site.gpu)
+    except BundleError as error:
+        return Finding(AREA, manifest.file_stem, "problem", str(error), "ferrosight parity")
+    golden = look.bundle.spec.files.get(GOLDEN_FILE)
+    fault = why_not(record, look.bundle.spec.files[manifest.plan_file], golden, site)
+    if fault is not None or record is None:
+        state: State = "problem" if manifest.flavour in look.flavours else "note"
+        command = f"ferrosight parity {path} --backend {manifest.flavour}"
+        return Finding(AREA, manifest.file_stem, state, f"{found}; {fault}", command)
+    return Finding(AREA, manifest.file_stem, "ok", f"{found}; parity measured here at {record.measured_at}")
+
+
+def _gpu(around: Surroundings) -> Gpu | None:
+    for api, entry in CUDA_APIS.items():
+        if around.find(entry.library):
+            try:
+                with around.open_cuda(api) as cuda:
+                    return Gpu(name=cuda.gpu.name, capability=cuda.gpu.capability)
+            except EngineError:
+                continue
+    return None
+
+
+def _sites(around: Surroundings, gpu: Gpu) -> dict[str, Site]:
+    sites: dict[str, Site] = {}
+    for name, flavour in FLAVOURS.items():
+        version = around.version(flavour.module) if around.find(flavour.module) else None
+        if version is not None:
+            sites[name] = Site(name, version, cuda_of(name), gpu)
+    return sites

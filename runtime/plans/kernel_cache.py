@@ -1,0 +1,99 @@
+"""Kernels that TensorRT-RTX compiled on this machine, kept on disk, so that only the first start is slow.
+
+What is in such a file runs on the GPU as it is. A plan is vouched for by its bundle; this file by its folder alone, so
+it is read only where nobody but this user could have written it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import EngineError
+from runtime.plans.preflight import Site
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".kernels"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCache:
+    """The file of one plan on one machine."""
+
+    path: Path
+
+    @classmethod
+    def of_user(cls, folder: Path | None, plan_sha256: str, site: Site, driver_cuda: str) -> KernelCache:
+        """The file of a plan, in a folder that was tried out.
+
+        Args:
+            folder: Where; None takes the user's cache folder.
+            plan_sha256: Of the plan.
+            site: Where it runs.
+            driver_cuda: The newest CUDA that the driver serves; another driver compiles anew.
+
+        Raises:
+            EngineError: The folder cannot be written: every start would compile again, for minutes.
+        """
+        chosen = cache_folder() if folder is None else folder
+        try_out(chosen)
+        key = "\n".join((plan_sha256, site.flavour, site.version, site.gpu.name, site.gpu.capability, driver_cuda))
+        return cls(chosen / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}{SUFFIX}")
+
+    def read(self) -> bytes | None:
+        """What is kept; None where there is nothing, or where somebody else could have written it."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("kernel cache %s: not read: %s", self.path, error.strerror)
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            if not (_is_ours(os.fstat(file.fileno())) and _is_ours(self.path.parent.stat())):
+                log.warning("kernel cache %s: not read: others than its owner may write it", self.path)
+                return None
+            return file.read()
+
+    def write(self, data: bytes) -> None:
+        """Keep it, whole or not at all; a full disk costs the next start some time and nothing else."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".kernels-", delete=False) as file:
+                file.write(data)
+            Path(file.name).replace(self.path)
+        except OSError as error:
+            log.warning("kernel cache %s: not written: %s", self.path, error.strerror)
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be made again: `$XDG_CACHE_HOME/ferrosight`, or `~/.cache/ferrosight`."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "ferrosight"
+
+
+def try_out(folder: Path) -> None:
+    """Make a folder for this user alone, if it is not there, and write to it.
+
+    Raises:
+        EngineError: It cannot be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-") as file:
+            file.write(b"ferrosight")
+            file.flush()
+    except OSError as error:
+        raise EngineError(
+            f"kernel cache {folder}: {error.strerror or error}, expected a folder that can be written. Set "
+            "XDG_CACHE_HOME to such a folder."
+        ) from error
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,0 +1,1 @@
+"""Results as they come, for a person at a terminal: `ferrosight watch`."""

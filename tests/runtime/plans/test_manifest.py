@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from runtime.errors import BundleError
+from runtime.plans.manifest import EngineManifest, Gpu, ShapeRange, differences, read_manifest
+
+SHAPES = ShapeRange(smallest=(1, 1, 256, 1600), usual=(8, 1, 256, 1600), largest=(32, 1, 256, 1600))
+MANIFEST = EngineManifest(
+    role="gate",
+    onnx_sha256="ab" * 32,
+    flavour="tensorrt_rtx",
+    version="1.7.1.116",
+    cuda="13",
+    targets=("8.6", "12.0"),
+    precision="fp16",
+    profile={"frames": SHAPES},
+)
+NATIVE = MANIFEST.model_copy(
+    update={
+        "flavour": "tensorrt",
+        "version": "10.3.0.30",
+        "targets": (),
+        "gpu": Gpu(name="NVIDIA Orin (nvgpu)", capability="8.7"),
+    }
+)
+
+
+def test_the_file_name_tells_what_the_plan_is() -> None:
+    assert MANIFEST.plan_file.startswith("engines/gate-tensorrt_rtx-1.7.1.116-sm86-sm120-fp16-b1-8-32-")
+    assert MANIFEST.plan_file.endswith(".plan")
+    assert NATIVE.plan_file.startswith("engines/gate-tensorrt-10.3.0.30-NVIDIA_Orin_nvgpu-sm87-fp16-b1-8-32-")
+
+
+def test_the_file_name_is_stable_and_its_own() -> None:
+    other = MANIFEST.model_copy(update={"onnx_sha256": "cd" * 32})
+    again = EngineManifest.model_validate_json(MANIFEST.to_json())
+    assert MANIFEST.plan_file == again.plan_file != other.plan_file
+
+
+def test_the_side_car_comes_back(tmp_path: Path) -> None:
+    for manifest in (MANIFEST, NATIVE):
+        side_car = tmp_path / "plan.json"
+        side_car.write_text(manifest.to_json(), encoding="utf-8")
+        assert read_manifest(side_car) == manifest
+
+
+def test_differences_are_readable() -> None:
+    assert differences(MANIFEST, MANIFEST) == []
+    wanted = MANIFEST.model_copy(update={"version": "1.8.0.2", "onnx_sha256": "cd" * 32, "targets": ("8.9",)})
+    assert differences(MANIFEST, wanted) == [
+        "onnx_sha256: the plan has abababababab..., expected cdcdcdcdcdcd...",
+        "version: the plan has 1.7.1.116, expected 1.8.0.2",
+        "targets: the plan has 8.6, 12.0, expected 8.9",
+    ]
+    assert "gpu: the plan has none, expected NVIDIA Orin (nvgpu) (8.7)" in differences(MANIFEST, NATIVE)
+
+
+def test_a_bad_side_car_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"plan gone: found no readable gone\.json"):
+        read_manifest(tmp_path / "gone.json")
+    (tmp_path / "old.json").write_text(MANIFEST.to_json().replace('"fp16"', '"fp8"'), encoding="utf-8")
+    with pytest.raises(BundleError, match="plan old: its manifest is not valid at precision"):
+        read_manifest(tmp_path / "old.json")
+
+
+def test_a_plan_is_made_for_something() -> None:
+    with pytest.raises(ValidationError, match="either targets or a gpu"):
+        EngineManifest.model_validate({**MANIFEST.model_dump(), "targets": ()})
+
+
+def test_shapes_rise() -> None:
+    with pytest.raises(ValidationError, match="do not rise"):
+        ShapeRange(smallest=(8, 1, 4, 4), usual=(4, 1, 4, 4), largest=(8, 1, 4, 4))
