@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.bundle import Draft, write_bundle
-from export.parity import BACKENDS, Candidate, Golden, measure, worst
+from export.parity import BACKENDS, Candidate, measure, worst
 from export.tasks import export_task, trained_tasks
 from export.tasks.base import Choices, ExportTask, GraphEnd, Report
 from runtime.bundle import Bundle, Parity
 from runtime.errors import BundleError
+from runtime.golden.frames import Golden
 from runtime.spec import GraphSpec, Precision, Provenance, TensorSpec
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from export.parity import Golden, check
+from export.parity import check
 from runtime.bundle import GOLDEN_FILE, PARITY_FILE, Bundle, Parity, digest_of, open_bundle
 from runtime.errors import BundleError
+from runtime.golden.frames import Golden
 from runtime.spec import SCHEMA, SPEC_FILE, GraphSpec, ModelSpec, Precision, Provenance
 
 SHIPPED: tuple[Precision, ...] = ("fp16",)

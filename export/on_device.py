@@ -7,22 +7,25 @@ GPU's otherwise again; so a plan serves nowhere before its golden frames were ru
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from export.parity import Candidate, Comparison, Golden, compare, comparison_of, outputs_of
+from export.parity import Candidate, Comparison, compare, comparison_of
 from export.tasks import TASKS, export_task
+from export.tasks.base import Output
 from runtime.backends.tensorrt import Device, open_device, open_graph
-from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.bundle import GOLDEN_FILE, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
+from runtime.golden.frames import Golden, outputs_of, read_golden
 from runtime.plans.flavours import FlavourName
 from runtime.plans.parity import PlanParity, record_file
 from runtime.plans.preflight import Plan, Site, faults, own_need, read_plan, read_plans
+from runtime.spec import ModelSpec, TensorSpec
 
 MOST_BATCH = 2
 """Golden frames go through in pairs, as everywhere parity is measured, where the plan takes so many."""
@@ -75,7 +78,7 @@ def prove_plans(
     """
     bundle = open_bundle(path)
     golden = read_golden(bundle)
-    known = comparisons_of(bundle.spec.task) if comparisons is None else comparisons
+    known = comparisons_of(bundle.spec) if comparisons is None else comparisons
     site, driver_cuda = _site(device, flavour)
     fitting = [
         each for each in read_plans(path, bundle.spec).values() if not faults(each, own_need(bundle.spec, each), site)
@@ -116,38 +119,29 @@ def prove_plans(
     return tuple(proofs)
 
 
-def comparisons_of(task: str) -> Mapping[str, Comparison]:
-    """What parity compares in a task, by role.
+def comparisons_of(spec: ModelSpec) -> Mapping[str, Comparison]:
+    """What parity compares in a bundle, by role.
 
     Args:
-        task: As a bundle's spec names it.
+        spec: The bundle's. Where a task has several kinds of graphs, such as grain, their outputs tell them apart.
 
     Raises:
-        BundleError: There is no such task.
+        BundleError: There is no such task, or no such graphs of it.
     """
-    tasks = {found.name: found for found in map(export_task, TASKS)}
-    if task not in tasks:
-        raise BundleError(
-            f"parity: found a bundle of the task {task!r}, expected one of {', '.join(sorted(tasks))}. "
-            "Use the ferrosight that exported it."
-        )
-    return {role: end.comparison for role, end in tasks[task].graphs.items()}
+    given = _outputs_by_role({role: graph.outputs for role, graph in spec.graphs.items()})
+    tasks = [found for found in map(export_task, TASKS) if found.name == spec.task]
+    for task in tasks:
+        if _outputs_by_role({role: end.outputs for role, end in task.graphs.items()}) == given:
+            return {role: end.comparison for role, end in task.graphs.items()}
+    known = sorted({found.name for found in map(export_task, TASKS)})
+    raise BundleError(
+        f"parity: found a bundle of the task {spec.task!r} that gives {given}, expected one of {', '.join(known)} with "
+        "the outputs of its graphs. Use the ferrosight that exported it."
+    )
 
 
-def read_golden(bundle: Bundle) -> Golden:
-    """The golden frames of a bundle, and what torch gave for them.
-
-    Raises:
-        BundleError: It has none.
-    """
-    if GOLDEN_FILE not in bundle.spec.files:
-        raise BundleError(f"bundle {bundle.path}: found no {GOLDEN_FILE}, expected golden frames. Export it again.")
-    with np.load(bundle.path / GOLDEN_FILE) as arrays:
-        outputs = {
-            role: {output.name: arrays[f"{role}.{output.name}"] for output in graph.outputs}
-            for role, graph in bundle.spec.graphs.items()
-        }
-        return Golden(frames=arrays["frames"], outputs=outputs)
+def _outputs_by_role(graphs: Mapping[str, Sequence[TensorSpec | Output]]) -> dict[str, list[str]]:
+    return {role: [output.name for output in outputs] for role, outputs in graphs.items()}
 
 
 def _site(device: OpenDevice, flavour: FlavourName) -> tuple[Site, str]:

@@ -17,16 +17,13 @@ from numpy.typing import NDArray
 
 from runtime.backends import open_engine
 from runtime.bundle import ParityResult
-from runtime.engine import Engine, EngineSettings
+from runtime.engine import EngineSettings
 from runtime.errors import BundleError
+from runtime.golden.frames import Compare, Golden, outputs_of
 from runtime.spec import GraphSpec, Precision
 
 BACKENDS = ("openvino", "onnxruntime")
 """Where every graph is run."""
-
-Figures = Mapping[str, float]
-Compare = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]], Mapping[str, Any]], Figures]
-"""From an engine's outputs, torch's outputs and the head's settings to deviations: the smaller the better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +53,6 @@ class Comparison:
                 "Give it a limit in the task's module."
             )
         return limits[figure]
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Frames, and what torch gave for them.
-
-    Attributes:
-        frames: (n, 1, H, W) uint8.
-        outputs: By role, then by the name of the output.
-    """
-
-    frames: NDArray[np.uint8]
-    outputs: Mapping[str, Mapping[str, NDArray[Any]]]
-
-    def arrays(self, most: int | None = None) -> dict[str, NDArray[Any]]:
-        """What `golden.npz` holds: `frames` and `<role>.<output>`, of the first `most` frames."""
-        named = {
-            f"{role}.{output}": array[:most]
-            for role, outputs in self.outputs.items()
-            for output, array in outputs.items()
-        }
-        return {"frames": self.frames[:most], **named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,21 +183,6 @@ def run(candidate: Candidate, frames: NDArray[np.uint8], threads: int | None = N
         return outputs_of(engine, frames)
 
 
-def outputs_of(engine: Engine, frames: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """An engine's outputs by name, for frames (n, 1, H, W) uint8 in its largest batches.
-
-    Raises:
-        EngineError: It failed.
-    """
-    parts: dict[str, list[NDArray[Any]]] = {output.name: [] for output in engine.graph.outputs}
-    for first in range(0, len(frames), engine.settings.max_batch):
-        ticket = engine.submit(np.ascontiguousarray(frames[first : first + engine.settings.max_batch]))
-        for name, array in engine.collect(ticket).items():
-            parts[name].append(np.array(array))
-        engine.release(ticket)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
 def check(results: Sequence[ParityResult]) -> None:
     """Refuse results of which one is beyond its limit.
 
@@ -237,12 +197,3 @@ def check(results: Sequence[ParityResult]) -> None:
                 "lose precision in FP32, give the graph FP32 arithmetic where a CPU's bfloat16 is at fault, or train "
                 "on with weights that a smaller type can hold."
             )
-
-
-def largest(difference: NDArray[Any]) -> float:
-    """The largest entry of an array of differences, at least 0; a NaN anywhere is infinitely far.
-
-    >>> largest(np.array([0.1, 0.3])), largest(np.array([0.1, np.nan])), largest(np.array([]))
-    (0.3, inf, 0.0)
-    """
-    return float("inf") if np.isnan(difference).any() else float(difference.max(initial=0.0))

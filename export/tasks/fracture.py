@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from camera.steel.fracture import fracture_surface
-from export.parity import Comparison, Figures, largest
+from export.parity import Comparison
 from export.tasks.base import MODEL, Choices, ExportTask, GraphEnd, Output, Report, TaskChoices
 from runtime.delivery.wire import Box
 from runtime.errors import BundleError
+from runtime.golden.fracture import compare
 from runtime.heads.fracture import ACTIVATION, RATIO, FractureSettings, Rating, rate
 
 if TYPE_CHECKING:
@@ -52,20 +53,6 @@ class FractureChoices(TaskChoices):
 def finish(output: Any) -> tuple[Tensor, ...]:
     """`brittle_ratio` (N,) float32, 0..1, and `activation` (N, h, w) float32."""
     return output.ratio.float().clamp(0.0, 1.0), output.activation.float()
-
-
-def compare(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Differences in points, of ratio (n,) and map (n, h, w)."""
-    del settings  # no threshold at which a decision could flip
-    ours, theirs = (each[ACTIVATION].astype(np.float64) for each in (found, torch))
-    third = slice(ours.shape[2] // 3, -(-2 * ours.shape[2] // 3))
-    return {
-        "ratio_points": 100.0 * largest(np.abs(found[RATIO].astype(np.float64) - torch[RATIO])),
-        "part_points": 100.0 * largest(np.abs((ours - theirs)[:, :, third].mean(axis=(1, 2)))),
-        "map_points": 100.0 * largest(np.abs(ours - theirs).mean(axis=(1, 2))),
-    }
 
 
 def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:

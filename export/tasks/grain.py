@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from camera.steel.austenite import GRADES, MM_PER_PX, make_micrograph
-from export.parity import Comparison, Figures, largest
+from export.parity import Comparison
 from export.tasks.base import MODEL, Choices, ExportTask, GraphEnd, Output, Report, TaskChoices
 from runtime.errors import BundleError
 from runtime.facts import Facts
+from runtime.golden.grain import compare_grades, compare_number
 from runtime.heads.grain import MAP, NUMBER, PROBABILITY, GrainRules, GrainSettings, chance_spread, field_means, judge
 
 if TYPE_CHECKING:
@@ -67,29 +68,6 @@ def finish_grades(output: Any) -> tuple[Tensor, ...]:
     The map holds the place of the grade whose class activation is highest at each cell.
     """
     return output.scores.float().softmax(1), output.cams.float().argmax(1).float()
-
-
-def compare_number(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Differences in G, of number (n,) and map (n, h, w)."""
-    del settings  # no threshold at which a decision could flip
-    difference = np.abs(found[MAP].astype(np.float64) - torch[MAP])
-    return {
-        "number_g": largest(np.abs(found[NUMBER].astype(np.float64) - torch[NUMBER])),
-        "map_g": largest(difference.mean(axis=(1, 2))),
-    }
-
-
-def compare_grades(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Differences of probabilities (n, K), and the share of cells of the map (n, h, w) that have another grade."""
-    del settings
-    return {
-        "probability_max_abs": largest(np.abs(found[PROBABILITY].astype(np.float64) - torch[PROBABILITY])),
-        "flipped_ratio": float(np.mean(np.abs(found[MAP] - torch[MAP]) > 0.5)),
-    }
 
 
 def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from camera.steel.micrograph import draw_settings, make_micrograph
-from export.parity import Comparison, Figures, largest
+from export.parity import Comparison
 from export.tasks.base import MODEL, Choices, ExportTask, GraphEnd, Output, Report, TaskChoices
+from runtime.golden.phase import compare
 from runtime.heads.phase import PHASE, PhaseSettings
 
 if TYPE_CHECKING:
@@ -47,21 +48,6 @@ def finish(output: Any) -> tuple[Tensor, ...]:
     """`phase` (N, H, W) uint8, the label of the highest logit."""
     # By way of FP32: TensorRT casts nothing else to uint8.
     return (output.logits.float().argmax(dim=1).float().byte(),)
-
-
-def compare(
-    found: Mapping[str, NDArray[Any]], torch: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]
-) -> Figures:
-    """Differences of label maps (n, H, W)."""
-    ours, theirs = found[PHASE], torch[PHASE]
-    shares = [
-        np.stack([(labels == phase).mean(axis=(1, 2)) for phase in range(len(settings["phase_names"]))])
-        for labels in (ours, theirs)
-    ]
-    return {
-        "fraction_points": 100.0 * largest(np.abs(shares[0] - shares[1])),
-        "pixel_disagreement": float((ours != theirs).mean()),
-    }
 
 
 def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.assemble import EMULATED, assemble, open_runs
-from export.parity import Comparison, largest
+from export.parity import Comparison
 from export.tasks import TASKS, export_task, trained_tasks
 from export.tasks.base import MODEL, Choices, ExportTask, GraphEnd, Output, Report, TaskChoices, levels_of
 from export.trained import TrainedGraph
@@ -24,6 +24,7 @@ from runtime.backends import open_engine
 from runtime.bundle import GOLDEN_FILE, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, ConfigError
+from runtime.golden.frames import largest
 from runtime.spec import Arithmetic, Strict
 from tests.export.graphs import noise, seeded
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from export.bundle import Draft, write_bundle
-from export.parity import Golden
 from runtime.bundle import GOLDEN_FILE, digest_of, open_bundle
 from runtime.errors import BundleError
+from runtime.golden.frames import Golden
 from runtime.spec import SPEC_FILE
 from tests.bundles import make_strip_bundle
 from tests.export.test_parity import golden_of

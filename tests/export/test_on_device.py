@@ -13,6 +13,8 @@ import pytest
 
 from export.on_device import comparisons_of, prove_plans
 from export.parity import Comparison
+from export.tasks import grain
+from export.tasks.base import ExportTask
 from runtime.backends.tensorrt import Device, open_graph
 from runtime.bundle import open_bundle
 from runtime.engine import EngineSettings
@@ -20,6 +22,7 @@ from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FlavourName
 from runtime.plans.parity import read_record, record_file
 from runtime.plans.preflight import read_plans
+from runtime.spec import TensorSpec
 from tests.bundles import make_strip_bundle
 from tests.software_plans import GPU, add_plan, manifest_of, software_device
 
@@ -112,7 +115,7 @@ def test_a_record_of_something_else_does_not_count(bundle: Path, change: dict[st
 
 
 def test_the_strips_own_comparison_holds_on_a_device_that_computes_right(bundle: Path) -> None:
-    proofs = prove_plans(bundle, "tensorrt_rtx", device=software, comparisons=comparisons_of("strip"))
+    proofs = prove_plans(bundle, "tensorrt_rtx", device=software, comparisons=comparisons_of(open_bundle(bundle).spec))
     assert all(proof.holds for proof in proofs)
     assert {result.graph for proof in proofs for result in proof.record.results} == {"gate", "segmenter"}
 
@@ -123,6 +126,17 @@ def test_a_bundle_without_a_plan_for_this_machine_says_how_to_build_one(tmp_path
         prove(bundle, LOOSE)
 
 
-def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(BundleError, match="the task 'welding', expected one of"):
-        comparisons_of("welding")
+def test_an_unknown_task_is_named(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"the task 'welding' that gives .*expected one of crack, fracture"):
+        comparisons_of(open_bundle(bundle).spec.model_copy(update={"task": "welding"}))
+
+
+@pytest.mark.parametrize("task", [grain.TASK, grain.CLASSES_TASK], ids=["number", "grades"])
+def test_the_two_kinds_of_grain_bundles_are_told_apart_by_what_they_give(task: ExportTask, bundle: Path) -> None:
+    spec = open_bundle(bundle).spec
+    outputs = tuple(
+        TensorSpec(name=each.name, dtype=each.dtype, shape=each.shape) for each in task.graphs["model"].outputs
+    )
+    graph = spec.graphs["gate"].model_copy(update={"outputs": outputs})
+    found = comparisons_of(spec.model_copy(update={"task": "grain", "graphs": {"model": graph}}))
+    assert found["model"] is task.graphs["model"].comparison

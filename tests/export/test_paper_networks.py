@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from export.bundle import Draft, write_bundle
-from export.parity import Golden
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Parity, ParityResult
+from runtime.golden.frames import Golden
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.export.graphs import noise, run
 

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from export.parity import BACKENDS, Candidate, Comparison, Golden, check, measure, worst
-from export.tasks.strip_graphs import ENDS, LIMITS, compare_gate, compare_segmenter
+from export.parity import BACKENDS, Candidate, Comparison, check, measure, worst
+from export.tasks.strip_graphs import ENDS, LIMITS
 from runtime.bundle import GOLDEN_FILE, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
+from runtime.golden.frames import Golden
+from runtime.golden.strip import compare_gate, compare_segmenter
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle
 
 HEIGHT, WIDTH = 32, 64

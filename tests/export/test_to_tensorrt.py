@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from export.bundle import Draft, write_bundle
-from export.parity import Golden
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
+from runtime.golden.frames import Golden
 from runtime.plans.manifest import Gpu, read_manifest
 from runtime.plans.preflight import Site, find_plan
 from runtime.spec import GraphSpec, Provenance, TensorSpec

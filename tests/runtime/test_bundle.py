@@ -79,9 +79,9 @@ def test_parity_must_be_in_the_spec(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"value": 0.25, "passed": False}, "found flip_ratio 0.25, expected at most 0.001"),
-        ({"value": 0.25}, "found flip_ratio 0.25, expected at most 0.001"),
-        ({"passed": False}, "found flip_ratio 0, expected at most 0.001"),
+        ({"value": 0.25, "passed": False}, "found gate_flips 0.25, expected at most 0"),
+        ({"value": 0.25}, "found gate_flips 0.25, expected at most 0"),
+        ({"passed": False}, "found gate_flips 0, expected at most 0"),
     ],
 )
 def test_a_figure_that_does_not_hold_is_named(folder: Path, change: dict[str, object], words: str) -> None:
