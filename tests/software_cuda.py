@@ -21,6 +21,8 @@ from runtime.cuda.calls import DeviceMemory, Event, GpuFacts, Graph, Owner, Pinn
 from runtime.errors import EngineError
 
 SOFTWARE_GPU = GpuFacts("Software GPU", "8.9", "13.0", 1 << 30)
+OPERATION_MS = 1.0
+"""What each copy and each compute takes by the device's own clock."""
 POISON = 0xDB
 """What lies in memory that nothing was written to yet: reading too early shows."""
 _FIRST_ADDRESS = 0x7F00_0000_0000
@@ -96,6 +98,9 @@ class SoftwareCuda:
         self._reached: dict[int, int] = {}
         self._recorded_in: dict[int, int] = {}
         self._event_clocks: dict[tuple[int, int], Clock] = {}
+        self._timed: set[int] = set()
+        self._reached_ms: dict[int, float] = {}
+        self._now_ms = 0.0
         self._host_clock: dict[int, int] = {}
         self._memory: dict[int, NDArray[np.uint8]] = {}
         self._locked: list[tuple[Span, NDArray[np.uint8]]] = []
@@ -122,9 +127,16 @@ class SoftwareCuda:
         self._queues[self._next] = _Queue()
         return Stream(self._next)
 
-    def make_event(self) -> Event:
+    @property
+    def used_bytes(self) -> int:
+        self._owner.check()
+        return sum(memory.size for memory in self._memory.values())
+
+    def make_event(self, *, timed: bool = False) -> Event:
         self._host_call("make_event")
         self._next += 1
+        if timed:
+            self._timed.add(self._next)
         self._recorded[self._next] = self._reached[self._next] = 0
         return Event(self._next)
 
@@ -201,6 +213,15 @@ class SoftwareCuda:
         self._reach((event.handle, number))
         _merge(self._host_clock, self._event_clocks[(event.handle, number)])
         self._raise_error(self._recorded_in[event.handle])
+
+    def elapsed_ms(self, first: Event, second: Event) -> float:
+        self._host_call("elapsed_ms")
+        for event in (first, second):
+            if event.handle not in self._timed or event.handle not in self._reached_ms:
+                raise EngineError("CUDA (software): found an event without a time, expected a timed one with a record.")
+            if self._reached[event.handle] < self._recorded[event.handle]:
+                raise EngineError("CUDA (software): found an event that is not reached, expected one that is.")
+        return self._reached_ms[second.handle] - self._reached_ms[first.handle]
 
     def synchronize_stream(self, stream: Stream) -> None:
         self._host_call("synchronize_stream")
@@ -334,9 +355,12 @@ class SoftwareCuda:
                 raise
             except Exception as error:  # noqa: BLE001  a kernel may fail with anything
                 queue.error = error
+        if operation.reads or operation.writes:
+            self._now_ms += OPERATION_MS
         if operation.records is not None:
             event, number = operation.records
             self._reached[event] = max(self._reached[event], number)
+            self._reached_ms[event] = self._now_ms
 
     def _run_beside(self) -> None:
         """Other streams may be as far ahead as chance has it."""

@@ -78,10 +78,18 @@ class CudaBindings:
         self._streams[int(stream)] = stream
         return Stream(int(stream))
 
-    def make_event(self) -> Event:
+    @property
+    def used_bytes(self) -> int:
+        """See `Cuda.used_bytes`."""
+        self._owner.check()
+        free, total = _call(cu.cuMemGetInfo)
+        return int(total) - int(free)
+
+    def make_event(self, *, timed: bool = False) -> Event:
         """See `Cuda.make_event`."""
         self._owner.check()
-        (event,) = _call(cu.cuEventCreate, int(cu.CUevent_flags.CU_EVENT_DISABLE_TIMING))
+        flags = cu.CUevent_flags.CU_EVENT_DEFAULT if timed else cu.CUevent_flags.CU_EVENT_DISABLE_TIMING
+        (event,) = _call(cu.cuEventCreate, int(flags))
         self._events[int(event)] = event
         return Event(int(event))
 
@@ -147,6 +155,12 @@ class CudaBindings:
         """See `Cuda.synchronize`; the interpreter's lock is free meanwhile."""
         self._owner.check()
         _call(cu.cuEventSynchronize, self._events[event.handle])
+
+    def elapsed_ms(self, first: Event, second: Event) -> float:
+        """See `Cuda.elapsed_ms`."""
+        self._owner.check()
+        (elapsed_ms,) = _call(cu.cuEventElapsedTime, self._events[first.handle], self._events[second.handle])
+        return float(elapsed_ms)
 
     def synchronize_stream(self, stream: Stream) -> None:
         """See `Cuda.synchronize_stream`."""

@@ -114,8 +114,13 @@ class Cuda(Protocol):
         """A stream that waits for no other, least of all for the default one."""
         ...
 
-    def make_event(self) -> Event:
-        """An event that takes no times."""
+    @property
+    def used_bytes(self) -> int:
+        """Memory of the device that is taken now, by this process and all others."""
+        ...
+
+    def make_event(self, *, timed: bool = False) -> Event:
+        """An event; one that takes no times costs less, and is what a line uses."""
         ...
 
     def allocate(self, size_bytes: int) -> DeviceMemory:
@@ -159,6 +164,10 @@ class Cuda(Protocol):
 
     def synchronize(self, event: Event) -> None:
         """Block until the event's last record is reached."""
+        ...
+
+    def elapsed_ms(self, first: Event, second: Event) -> float:
+        """Milliseconds of the device between two timed events, whose last records were both reached."""
         ...
 
     def synchronize_stream(self, stream: Stream) -> None:

@@ -85,11 +85,19 @@ class PyCuda:
         self._streams[stream.handle] = stream
         return Stream(stream.handle)
 
-    def make_event(self) -> Event:
+    @property
+    def used_bytes(self) -> int:
+        """See `Cuda.used_bytes`."""
+        self._owner.check()
+        with _errors("asking for the device's memory"):
+            free, total = cu.mem_get_info()
+        return total - free
+
+    def make_event(self, *, timed: bool = False) -> Event:
         """See `Cuda.make_event`."""
         self._owner.check()
         with _errors("an event"):
-            event = cu.Event(cu.event_flags.DISABLE_TIMING)
+            event = cu.Event(cu.event_flags.DEFAULT if timed else cu.event_flags.DISABLE_TIMING)
         self._events[id(event)] = event
         return Event(id(event))
 
@@ -166,6 +174,12 @@ class PyCuda:
         self._owner.check()
         with _errors("waiting for the device"):
             self._events[event.handle].synchronize()
+
+    def elapsed_ms(self, first: Event, second: Event) -> float:
+        """See `Cuda.elapsed_ms`."""
+        self._owner.check()
+        with _errors("the time between events"):
+            return float(self._events[first.handle].time_till(self._events[second.handle]))
 
     def synchronize_stream(self, stream: Stream) -> None:
         """See `Cuda.synchronize_stream`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
@@ -11,17 +11,22 @@ import pytest
 
 from runtime.cuda import CUDA_APIS, CudaApi, open_cuda
 from runtime.cuda.calls import Cuda
+from runtime.cuda.timed import TimedCuda
 from runtime.errors import EngineError
 from tests.gpu import installed_apis, needs_gpu
 from tests.software_cuda import SoftwareCuda
 
 
 @pytest.fixture(
-    params=["software", *(pytest.param(api, marks=needs_gpu) for api in installed_apis())],
+    params=["software", "timed", *(pytest.param(api, marks=needs_gpu) for api in installed_apis())],
 )
 def cuda(request: pytest.FixtureRequest) -> Iterator[Cuda]:
-    opened = SoftwareCuda() if request.param == "software" else open_cuda(cast("CudaApi", request.param))
-    with opened:
+    in_software: dict[str, Callable[[], Cuda]] = {
+        "software": SoftwareCuda,
+        "timed": lambda: TimedCuda(SoftwareCuda()),
+    }
+    make = in_software.get(request.param)
+    with make() if make else open_cuda(cast("CudaApi", request.param)) as opened:
         yield opened
 
 
@@ -82,6 +87,37 @@ def test_an_event_that_was_never_recorded_holds_nobody_up(cuda: Cuda) -> None:
     cuda.wait(stream, event)
     cuda.synchronize(event)
     cuda.synchronize_stream(stream)
+
+
+def test_timed_events_tell_how_long_the_device_took(cuda: Cuda) -> None:
+    stream, there, source = cuda.make_stream(), cuda.allocate(1 << 22), cuda.allocate_pinned(1 << 22)
+    first, second, third = (cuda.make_event(timed=True) for _ in range(3))
+    cuda.record(first, stream)
+    cuda.upload(source, there, stream)
+    cuda.record(second, stream)
+    cuda.upload(source, there, stream)
+    cuda.record(third, stream)
+    cuda.synchronize(third)
+    parts = cuda.elapsed_ms(first, second), cuda.elapsed_ms(second, third)
+    assert min(parts) > 0.0
+    assert cuda.elapsed_ms(first, third) == pytest.approx(sum(parts), abs=1e-3)
+
+
+def test_an_event_without_times_tells_none(cuda: Cuda) -> None:
+    stream, timed, plain = cuda.make_stream(), cuda.make_event(timed=True), cuda.make_event()
+    for event in (timed, plain):
+        cuda.record(event, stream)
+    cuda.synchronize_stream(stream)
+    with pytest.raises(EngineError):
+        cuda.elapsed_ms(timed, plain)
+    with pytest.raises(EngineError):
+        cuda.elapsed_ms(timed, cuda.make_event(timed=True))
+
+
+def test_memory_that_is_taken_shows(cuda: Cuda) -> None:
+    before = cuda.used_bytes
+    cuda.allocate(1 << 26)
+    assert cuda.used_bytes - before >= 1 << 26
 
 
 def test_pageable_memory_is_known_and_can_be_locked(cuda: Cuda) -> None:
