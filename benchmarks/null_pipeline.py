@@ -46,6 +46,12 @@ class NullPipeline:
     def register(self, memory: NDArray[np.uint8]) -> None:
         """Nothing is read."""
 
+    def hand_over(self) -> None:
+        """Nothing is owned."""
+
+    def take_over(self) -> None:
+        """Nothing is owned."""
+
     def close(self) -> None:
         """Nothing is open."""
 

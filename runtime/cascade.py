@@ -147,6 +147,16 @@ class Cascade:
         for each in (memory, *self._buffers):
             self._segmenter.register(each)
 
+    def hand_over(self) -> None:
+        """Give both engines up; see `runtime.pipeline.Pipeline`."""
+        self._gate.hand_over()
+        self._segmenter.hand_over()
+
+    def take_over(self) -> None:
+        """Become the owner of both engines; see `runtime.pipeline.Pipeline`."""
+        self._gate.take_over()
+        self._segmenter.take_over()
+
     def close(self) -> None:
         """Wait for what is on its way and free both engines; calling it again does nothing."""
         self._gate.close()

@@ -57,7 +57,7 @@ class Engine(Protocol):
 
     A batch passes through a slot: `submit` takes a free one, `collect` waits for its outputs, `release` gives
     it back. Slots and output buffers are allocated when the engine opens; nothing is allocated per batch.
-    An engine belongs to the one thread that opened it.
+    An engine belongs to one thread, at first to the one that opened it; see `hand_over`.
 
     ```
     free --submit--> in flight --collect--> collected --release--> free
@@ -129,6 +129,24 @@ class Engine(Protocol):
 
         Args:
             memory: C-contiguous; it must stay where it is until `close`.
+        """
+        ...
+
+    def hand_over(self) -> None:
+        """Give the engine up: the next call is another thread's `take_over`.
+
+        Memory that was registered is let go; the next owner registers it again.
+
+        Raises:
+            EngineError: A batch is in flight or not released, or the device refuses.
+        """
+        ...
+
+    def take_over(self) -> None:
+        """Become the thread that owns the engine, after its last owner's `hand_over`.
+
+        Raises:
+            EngineError: It was not handed over, or the device refuses.
         """
         ...
 

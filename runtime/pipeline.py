@@ -83,6 +83,14 @@ class Pipeline(Protocol):
         """Tell the engines where frames will come from; see `runtime.engine.Engine.register`."""
         ...
 
+    def hand_over(self) -> None:
+        """Give the engines up to another thread; see `runtime.engine.Engine.hand_over`."""
+        ...
+
+    def take_over(self) -> None:
+        """Become the thread that owns the engines; see `runtime.engine.Engine.take_over`."""
+        ...
+
     def close(self) -> None:
         """Wait for what is on its way and free the engines; calling it again does nothing."""
         ...
@@ -125,6 +133,13 @@ class Answerer(Protocol):
 
     def gap(self) -> None:
         """The next frame does not continue the last one."""
+        ...
+
+    def follow(self, before: Any) -> None:  # an Answerer of its own kind
+        """Go on from the answerer of another bundle of the task, in the middle of a run, before the first `answer`.
+
+        What counts through the run, such as numbers of defects, counts on.
+        """
         ...
 
 

@@ -77,6 +77,14 @@ class SinglePipeline:
         """Tell the engine where frames will come from; see `runtime.engine.Engine.register`."""
         self._engine.register(memory)
 
+    def hand_over(self) -> None:
+        """Give the engine up; see `runtime.pipeline.Pipeline`."""
+        self._engine.hand_over()
+
+    def take_over(self) -> None:
+        """Become the engine's owner; see `runtime.pipeline.Pipeline`."""
+        self._engine.take_over()
+
     def close(self) -> None:
         """Wait for what is on its way and free the engine; calling it again does nothing."""
         self._engine.close()

@@ -121,6 +121,14 @@ class TiledPipeline:
         """Tell the engine where frames will come from; where they are cut to tiles, they are copied anyway."""
         self._engine.register(memory)
 
+    def hand_over(self) -> None:
+        """Give the engine up; see `runtime.pipeline.Pipeline`."""
+        self._engine.hand_over()
+
+    def take_over(self) -> None:
+        """Become the engine's owner; see `runtime.pipeline.Pipeline`."""
+        self._engine.take_over()
+
     def close(self) -> None:
         """Wait for what is on its way and free the engine; calling it again does nothing."""
         self._engine.close()

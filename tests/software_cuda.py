@@ -104,6 +104,7 @@ class SoftwareCuda:
         self._host_clock: dict[int, int] = {}
         self._memory: dict[int, NDArray[np.uint8]] = {}
         self._locked: list[tuple[Span, NDArray[np.uint8]]] = []
+        self._registered: list[tuple[Span, NDArray[np.uint8]]] = []
         self._graphs: dict[int, list[_Operation]] = {}
         self._accesses: list[_Access] = []
         self.counts: dict[str, int] = {}
@@ -156,7 +157,8 @@ class SoftwareCuda:
     def register(self, memory: NDArray[np.uint8]) -> None:
         self._host_call("register")
         if self.pinned(memory) is None:
-            self._locked.append((Span(memory.ctypes.data, memory.nbytes), memory))
+            self._registered.append((Span(memory.ctypes.data, memory.nbytes), memory))
+            self._locked.append(self._registered[-1])
 
     def pinned(self, memory: NDArray[np.uint8]) -> PinnedMemory | None:
         self._owner.check()
@@ -250,6 +252,22 @@ class SoftwareCuda:
         self._count("launch")
         for each in self._graphs[graph.handle]:
             self.enqueue(stream.handle, each.name, each.run, each.reads, each.writes)
+
+    def hand_over(self) -> None:
+        self._host_call("hand_over")
+        while self._registered:
+            span, _ = registered = self._registered.pop()
+            copies = [
+                o for q in self._queues.values() for o in q.waiting for s in (*o.reads, *o.writes) if s.overlaps(span)
+            ]
+            if any(part.overlaps(span) for each in waiting for part in (*each.reads, *each.writes)):
+                raise MisuseError("memory was unlocked while a copy of it was under way")
+            self._locked = [each for each in self._locked if each is not registered]
+        self._owner.hand_over()
+
+    def take_over(self) -> None:
+        self._owner.take_over()
+        self._count("take_over")
 
     def close(self) -> None:
         if not self._owner.is_open:

@@ -102,6 +102,12 @@ class _Bindings:
     def register(self, memory: NDArray[np.uint8]) -> None:
         """A CPU reads all memory where it lies."""
 
+    def hand_over(self) -> None:
+        """A CPU belongs to no thread."""
+
+    def take_over(self) -> None:
+        """A CPU belongs to no thread."""
+
     def close(self) -> None:
         self._worker.shutdown()
         self._bindings.clear()

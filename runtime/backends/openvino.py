@@ -138,6 +138,12 @@ class _Requests:
     def register(self, memory: NDArray[np.uint8]) -> None:
         """A CPU reads all memory where it lies."""
 
+    def hand_over(self) -> None:
+        """A CPU belongs to no thread."""
+
+    def take_over(self) -> None:
+        """A CPU belongs to no thread."""
+
     def close(self) -> None:
         self._requests.clear()
         self._tensors.clear()

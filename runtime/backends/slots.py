@@ -43,6 +43,14 @@ class Device(Protocol):
         """Make ready to read frames from this memory where they lie; may do nothing."""
         ...
 
+    def hand_over(self) -> None:
+        """Let go of the calling thread and of registered memory; nothing is in flight. May do nothing."""
+        ...
+
+    def take_over(self) -> None:
+        """The calling thread is the owner from now on; may do nothing."""
+        ...
+
     def close(self) -> None:
         """Free everything; nothing is in flight."""
         ...
@@ -197,6 +205,20 @@ class SlottedEngine:
             self._open_device().register(memory)
         except EngineError as error:
             log.warning("%s: frames are copied once more on their way to the device: %s", self._owner, error)
+
+    def hand_over(self) -> None:
+        """Give the engine up; see `runtime.engine.Engine`."""
+        taken = [slot.state.value for slot in self._slots if slot.state is not _State.FREE]
+        if taken:
+            raise EngineError(
+                f"{self._owner}: found a batch {taken[0]}, expected none. Collect and release every batch before the "
+                "engine is handed over."
+            )
+        self._open_device().hand_over()
+
+    def take_over(self) -> None:
+        """Become its owner; see `runtime.engine.Engine`."""
+        self._open_device().take_over()
 
     def close(self) -> None:
         """Wait for what is in flight and free the device; calling it again does nothing."""

@@ -208,6 +208,14 @@ class Lanes:
         """See `Device.wait`."""
         self._cuda.synchronize(self._lanes[slot].done)
 
+    def hand_over(self) -> None:
+        """See `Device.hand_over`."""
+        self._cuda.hand_over()
+
+    def take_over(self) -> None:
+        """See `Device.take_over`."""
+        self._cuda.take_over()
+
     def close(self) -> None:
         """See `Device.close`; contexts go before the memory that they use, and the device last."""
         self._drop_contexts()

@@ -49,6 +49,7 @@ class CudaBindings:
         (context,) = _call(cu.cuDevicePrimaryCtxRetain, self._device)
         try:
             _call(cu.cuCtxSetCurrent, context)
+            self._context = context
             self._gpu = _facts(self._device)
         except BaseException:
             _call(cu.cuDevicePrimaryCtxRelease, self._device)
@@ -188,6 +189,18 @@ class CudaBindings:
         """See `Cuda.launch`."""
         self._owner.check()
         _call(cu.cuGraphLaunch, self._graphs[graph.handle], self._streams[stream.handle])
+
+    def hand_over(self) -> None:
+        """See `Cuda.hand_over`; the context stays current in this thread, where another device may still use it."""
+        self._owner.check()
+        while self._registered:
+            _call(cu.cuMemHostUnregister, self._registered.pop()[0])
+        self._owner.hand_over()
+
+    def take_over(self) -> None:
+        """See `Cuda.take_over`."""
+        self._owner.take_over()
+        _call(cu.cuCtxSetCurrent, self._context)
 
     def close(self) -> None:
         """See `Cuda.close`."""

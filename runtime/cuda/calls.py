@@ -2,8 +2,8 @@
 
 Four traps are designed out here rather than remembered everywhere:
 
-* There is one context, the device's primary one, and one thread that owns it: a call from another thread is an error,
-  not a second context.
+* There is one context, the device's primary one, and one thread that owns what was made in it: a call from another
+  thread is an error, not a second context. Who is to own it next is said with `hand_over` and `take_over`.
 * A copy takes `PinnedMemory`, which only these calls make, so that a copy from pageable memory, which the driver would
   turn into a slow one that waits, does not type-check.
 * What was made is known, so that `close` frees it in an order that the driver accepts; nothing is left to the
@@ -94,7 +94,7 @@ class PinnedMemory:
 
 
 class Cuda(Protocol):
-    """The device, its primary context and all that was made in it; belongs to the thread that opened it.
+    """The device, its primary context and all that was made in it; belongs to one thread, at first to its opener.
 
     Every call raises `EngineError` where the driver refuses, where the call comes from another thread, and after
     `close`. Asynchronous calls return at once; what the device then finds wrong comes out of a later `synchronize`.
@@ -186,6 +186,17 @@ class Cuda(Protocol):
         """Put a graph into a stream."""
         ...
 
+    def hand_over(self) -> None:
+        """Let the device go of this thread: the next call is another thread's `take_over`.
+
+        Memory that was registered is unlocked, and no copy of it may be under way.
+        """
+        ...
+
+    def take_over(self) -> None:
+        """Make this thread the owner, after the last one's `hand_over`."""
+        ...
+
     def close(self) -> None:
         """Wait for the device, free what was made here and let the context go; calling it again does nothing."""
         ...
@@ -202,7 +213,7 @@ class Owner:
 
     def __init__(self, api: str) -> None:
         self._api = api
-        self._thread = threading.get_ident()
+        self._thread: int | None = threading.get_ident()
         self._open = True
 
     @property
@@ -221,8 +232,28 @@ class Owner:
         if threading.get_ident() != self._thread:
             raise EngineError(
                 f"CUDA ({self._api}): found a call from thread {threading.current_thread().name!r}, expected the "
-                "thread that opened the device. Open, use and close an engine in one thread."
+                "thread that owns the device. Open, use and close an engine in one thread, or hand it over first."
             )
+
+    def hand_over(self) -> None:
+        """Nobody owns it until the next `take_over`.
+
+        Raises:
+            EngineError: The calling thread does not own it.
+        """
+        self.check()
+        self._thread = None
+
+    def take_over(self) -> None:
+        """The calling thread owns it.
+
+        Raises:
+            EngineError: Another one still does, or it is closed.
+        """
+        if not self._open or self._thread is not None:
+            found = "it closed" if not self._open else "an owner that has not handed it over"
+            raise EngineError(f"CUDA ({self._api}): found {found}, expected it open and free. Hand it over first.")
+        self._thread = threading.get_ident()
 
     def close(self) -> None:
         """Nothing may be called any more."""

@@ -64,7 +64,7 @@ class PyCuda:
         self._streams: dict[int, Any] = {}
         self._events: dict[int, Any] = {}
         self._free: list[Callable[[], None]] = []
-        self._kept: list[Any] = []
+        self._registered: list[tuple[Callable[[], None], NDArray[np.uint8], tuple[int, int]]] = []
         self._locked: list[tuple[int, int]] = []
 
     @property
@@ -133,15 +133,14 @@ class PyCuda:
             if "already" in str(error):
                 return
             raise
-        self._free.append(locked.base.unregister)
-        self._kept.append(memory)
-        self._locked.append((first, end))
+        self._registered.append((locked.base.unregister, memory, (first, end)))
 
     def pinned(self, memory: NDArray[np.uint8]) -> PinnedMemory | None:
         """See `Cuda.pinned`."""
         self._owner.check()
         first, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
-        if not any(low <= first and end <= high for low, high in self._locked):
+        locked = (*self._locked, *(pages for _, _, pages in self._registered))
+        if not any(low <= first and end <= high for low, high in locked):
             return None
         return PinnedMemory(first, memory.reshape(-1))
 
@@ -199,6 +198,21 @@ class PyCuda:
         """PyCUDA has none."""
         raise _no_capture()
 
+    def hand_over(self) -> None:
+        """See `Cuda.hand_over`; a context that is left on a thread's stack aborts the process when that thread ends."""
+        self._owner.check()
+        with _errors("unlocking registered memory"):
+            while self._registered:
+                self._registered.pop()[0]()
+            cu.Context.pop()
+        self._owner.hand_over()
+
+    def take_over(self) -> None:
+        """See `Cuda.take_over`."""
+        self._owner.take_over()
+        with _errors("taking the context over"):
+            self._context.push()
+
     def close(self) -> None:
         """See `Cuda.close`."""
         if not self._owner.is_open:
@@ -209,10 +223,10 @@ class PyCuda:
         with contextlib.suppress(cu.Error):
             cu.Context.synchronize()
         # While the context is still current, and whoever else holds a view of the memory.
-        for free in reversed(self._free):
+        for free in (*(unregister for unregister, _, _ in self._registered), *reversed(self._free)):
             with contextlib.suppress(cu.Error):
                 free()
-        for held in (self._events, self._streams, self._free, self._kept):
+        for held in (self._events, self._streams, self._free, self._registered):
             held.clear()
         cu.Context.pop()
         self._context.detach()

@@ -76,7 +76,8 @@ class TimedCuda:
     def make_stream(self) -> Stream:
         """See `Cuda.make_stream`; its events are made with it, so that no batch pays for them."""
         stream = self._cuda.make_stream()
-        self._marks[stream] = _Marks(*(self._cuda.make_event(timed=True) for _ in range(4)))
+        begun, uploaded, computed, downloaded = (self._cuda.make_event(timed=True) for _ in range(4))
+        self._marks[stream] = _Marks(begun, uploaded, computed, downloaded)
         return stream
 
     def upload(self, source: PinnedMemory, target: DeviceMemory, stream: Stream) -> None:
@@ -163,6 +164,14 @@ class TimedCuda:
     def launch(self, graph: Graph, stream: Stream) -> None:
         """See `Cuda.launch`."""
         self._cuda.launch(graph, stream)
+
+    def hand_over(self) -> None:
+        """See `Cuda.hand_over`."""
+        self._cuda.hand_over()
+
+    def take_over(self) -> None:
+        """See `Cuda.take_over`."""
+        self._cuda.take_over()
 
     def close(self) -> None:
         """See `Cuda.close`."""

@@ -228,6 +228,9 @@ class CrackAnswerer:
     def gap(self) -> None:
         """Nothing passes from one picture to the next."""
 
+    def follow(self, before: object) -> None:
+        """Nothing passes from picture to picture."""
+
 
 def open_pipeline(
     bundle: Bundle, backend: str, settings: EngineSettings, precision: Precision | None = None

@@ -302,6 +302,9 @@ class FractureAnswerer:
     def gap(self) -> None:
         """Nothing passes from one specimen to the next."""
 
+    def follow(self, before: object) -> None:
+        """Nothing passes from picture to picture."""
+
 
 def open_pipeline(
     bundle: Bundle, backend: str, settings: EngineSettings, precision: Precision | None = None

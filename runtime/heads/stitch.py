@@ -125,6 +125,19 @@ class DefectTracker:
         self._open = []
         self._bottom = {}
 
+    def follow(self, before: DefectTracker) -> None:
+        """Go on where another bundle's tracker ends: ids count on, and so does a defect that the swap cuts.
+
+        A defect that lies across the border is one defect where both bundles have the same classes: its part below is
+        of the same class, and so has the same id. Where the classes differ, nobody can say that it is the same, and
+        every defect ends at the swap, as at a missed frame.
+        """
+        self._next_id = before._next_id
+        if before._settings.class_names == self._settings.class_names:
+            self._last = before._last
+            self._open = before._open
+            self._bottom = before._bottom
+
     def add(self, place: FramePlace, parts: Sequence[Part]) -> Tracked:
         """Enter the next frame.
 

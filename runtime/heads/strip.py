@@ -244,6 +244,10 @@ class StripAnswerer:
         """The next frame does not continue the last one."""
         self._tracker.gap()
 
+    def follow(self, before: StripAnswerer) -> None:
+        """Go on from another bundle's answerer; see `runtime.heads.stitch.DefectTracker.follow`."""
+        self._tracker.follow(before._tracker)
+
 
 def open_pipeline(
     bundle: Bundle, backend: str, settings: EngineSettings, precision: Precision | None = None

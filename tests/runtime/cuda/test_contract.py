@@ -179,6 +179,42 @@ def test_another_thread_is_refused_and_has_no_context_of_its_own(cuda: Cuda) -> 
     assert "found a call from thread 'stranger'" in said[0]
 
 
+def test_what_one_thread_made_another_uses_and_closes_once_it_is_handed_over(cuda: Cuda) -> None:
+    stream, there, target = cuda.make_stream(), cuda.allocate(64), cuda.allocate_pinned(64)
+    ring = np.full((4, 64), 7, np.uint8)
+    cuda.register(ring)
+    cuda.hand_over()
+    with pytest.raises(EngineError, match="expected the thread that owns the device"):
+        cuda.make_stream()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            cuda.take_over()
+            assert cuda.pinned(ring[0]) is None  # what was registered is the next owner's to register again
+            cuda.register(ring)
+            source = cuda.pinned(ring[0])
+            assert source is not None
+            cuda.upload(source, there, stream)
+            cuda.download(there, target, stream)
+            cuda.synchronize_stream(stream)
+            cuda.hand_over()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failed
+    cuda.take_over()
+    assert target.array.tolist() == [7] * 64
+
+
+def test_what_is_owned_is_not_taken(cuda: Cuda) -> None:
+    with pytest.raises(EngineError, match="an owner that has not handed it over"):
+        cuda.take_over()
+
+
 def test_close_may_be_called_again_and_nothing_after_it(cuda: Cuda) -> None:
     stream = cuda.make_stream()
     cuda.close()
