@@ -32,8 +32,8 @@ class CrackFigures:
         self._fp += found_px - both
         self._fn += true_px - both
         self._tn += found.size - found_px - true_px + both
-        self._near_hits += _within(found, truth, self._tolerance_px)
-        self._near_found += _within(truth, found, self._tolerance_px)
+        self._near_hits += pixels_near(found, truth, self._tolerance_px)
+        self._near_found += pixels_near(truth, found, self._tolerance_px)
 
     def compute(self) -> dict[str, float]:
         """All figures, 0..1; a class that no picture has, and none was found of, counts as right.
@@ -60,8 +60,8 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else 1.0
 
 
-def _within(pixels: NDArray[np.bool_], target: NDArray[np.bool_], tolerance_px: int) -> int:
-    """How many of the pixels have one of the target so near."""
+def pixels_near(pixels: NDArray[np.bool_], target: NDArray[np.bool_], tolerance_px: int) -> int:
+    """How many of the pixels, (H, W) bool, have one of the target within the tolerance, in a straight line."""
     if not target.any() or not pixels.any():
         return 0
     from scipy.ndimage import distance_transform_edt

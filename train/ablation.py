@@ -105,9 +105,9 @@ class Ablation(Strict):
         names = [case.name for case in self.cases]
         if len(set(names)) != len(names):
             raise ValueError(f"found cases {', '.join(names)}, expected different names")
-        columns = {figure.name for figure in self.figures}
+        columns = [figure.name for figure in self.figures]
         for row, figures in self.published.items():
-            if unknown := set(figures) - columns:
+            if unknown := set(figures) - set(columns):
                 raise ValueError(f"published.{row} has {', '.join(sorted(unknown))}, expected {', '.join(columns)}")
         return self
 

@@ -69,6 +69,7 @@ def _add(task: str, summary: str) -> None:
 
 
 _add("strip-gate", "Train the strip's gate: is there any defect in the frame?")
+_add("boundary", "Train the grain boundaries of a micrograph: where do two grains meet?")
 _add("crack", "Train the crack U-Net: where is a crack, and where does it end?")
 _add("fracture", "Train VR-net: how much of a fracture surface is brittle?")
 _add("grain", "Train the grain size of a micrograph: ASTM G, by regression.")

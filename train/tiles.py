@@ -1,13 +1,15 @@
-"""Square tiles of large pictures, in quarter turns: the phase paper's grid, or tiles from anywhere."""
+"""Square tiles of large pictures: the phase paper's grid in quarter turns, or tiles from anywhere at any angle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from train.datasets.base import Sample
+from train.rescale import View, look
 from train.sampling import cut
 
 if TYPE_CHECKING:
@@ -70,6 +72,51 @@ def random_tiles(
                 for ratio, side in zip(ratios, sample.pixels.shape, strict=True)
             )
             yield turned(cut(sample, top, left, (side_px, side_px)), turn)
+
+
+def viewed_tiles(
+    sample_of: Callable[[int], Sample],
+    indices: Sequence[int],
+    side_px: int,
+    zoom_ratio: float,
+    rng: np.random.Generator,
+    *,
+    skip: int = 1,
+    first: int = 0,
+) -> Iterator[Sample]:
+    """Tiles from anywhere, at any angle, mirrored or not and zoomed, without end; for pictures that have no up.
+
+    Args:
+        sample_of: Gives the picture of a number.
+        indices: The pictures of the training part.
+        side_px: Side of a tile.
+        zoom_ratio: The zoom lies between 1 / (1 + this) and 1 + this, either way as often.
+        rng: The epoch's generator.
+        skip: Every how many-th tile is given; the number of processes.
+        first: Which is the first; the number of this process.
+    """
+    drawn = -1
+    while True:
+        for index in rng.permutation(np.asarray(indices)):
+            drawn += 1
+            own = np.random.default_rng(rng.integers(2**63))  # as in random_tiles: no process repeats another's
+            if drawn % skip == first:
+                yield _viewed(sample_of(int(index)), side_px, zoom_ratio, own)
+
+
+def _viewed(sample: Sample, side_px: int, zoom_ratio: float, rng: np.random.Generator) -> Sample:
+    """Beyond the picture's edges it is mirrored."""
+    zoom = (1.0 + zoom_ratio) ** float(rng.uniform(-1.0, 1.0))
+    view = View(zoom, float(rng.uniform(0.0, 2.0 * math.pi)), bool(rng.integers(2)))
+    size = side_px, side_px
+    middle = [
+        float(rng.uniform(reach / 2, side - reach / 2)) if reach < side else side / 2
+        for reach, side in zip(view.reach(size), sample.pixels.shape, strict=True)
+    ]
+    place = middle[0], middle[1]
+    pixels = look(sample.pixels, place, size, view)[0].round().numpy().astype(np.uint8)
+    planes = [look(mask.astype(np.uint8), place, size, view)[0].numpy() > 0.5 for mask in sample.masks]
+    return Sample(f"{sample.name}@{middle[0]:.0f},{middle[1]:.0f}x{zoom:.2f}", pixels, np.stack(planes))
 
 
 def turned(sample: Sample, turn: int) -> Sample:

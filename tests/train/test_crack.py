@@ -17,7 +17,8 @@ from train.optimise import make_schedule
 from train.recipe import RECIPES, Recipe, Steps, load_recipe
 from train.sampling import Batch
 from train.tasks import open_dataset, open_task
-from train.tasks.crack import CRACK_LOSSES, CrackTaskSettings
+from train.tasks.crack import CrackTaskSettings
+from train.tasks.mask import MASK_LOSSES
 
 CRACKFOREST = Path(__file__).resolve().parents[2].parent / "shared/data/crackforest"
 SMALL = {
@@ -73,7 +74,7 @@ def test_the_compact_network_is_a_third_of_the_papers():
 
 
 def loss_of(name, logits, truth, **own):
-    return float(CRACK_LOSSES[name](CrackTaskSettings(**own))(logits, truth))
+    return float(MASK_LOSSES[name](CrackTaskSettings(**own))(logits, truth))
 
 
 @settings(max_examples=10, deadline=None)

@@ -86,3 +86,18 @@ def test_the_published_tiles_are_split_by_sample(tmp_path: Path):
 def test_nists_micrographs_carry_what_was_measured(tmp_path: Path):
     dataset = open_nist_grain(NistGrainSettings(path=NIST), tmp_path)
     assert [round(dataset.sample(index).figures["mean_intercept_px"], 1) for index in range(2)] == [37.2, 30.2]
+
+
+def test_training_tiles_may_be_seen_through_colour_filters(tmp_path: Path):
+    write_tiles(tmp_path, ["1-0-0", "2-0-0", "3-0-0"])
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[..., 0] = 200
+    Image.fromarray(red).save(tmp_path / "train" / "images" / "1-0-0.png")
+    settings = TbmSettings(
+        path=tmp_path, validation_samples=(2,), test_samples=(3,), train_greys=("luma", "red", "blue")
+    )
+    dataset = open_tbm(settings, tmp_path)
+    assert {part: len(indices) for part, indices in dataset.split.items()} == {"train": 3, "validation": 1, "test": 1}
+    train = [dataset.sample(index) for index in dataset.split["train"]]
+    assert [each.name for each in train] == ["1-0-0", "1-0-0-red", "1-0-0-blue"]
+    assert [int(each.pixels[0, 0]) for each in train] == [60, 200, 0]

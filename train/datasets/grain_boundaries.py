@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from camera.base import CameraError
-from camera.images import find_images
+from camera.images import PixelSettings, find_images
 from runtime.errors import DataError
 from train.datasets.base import Sample, Split
 from train.datasets.pictures import digest_files, read_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Grey = Literal["luma", "red", "green", "blue"]
+"""How a colour becomes a grey level: its luminance, or what a colour filter before the camera lets through."""
 
 _WHITE = 127  # the masks are antialiased: brighter than this is boundary
 _FEWEST, _MOST = 0.005, 0.6
@@ -28,6 +31,7 @@ _FEWEST, _MOST = 0.005, 0.6
 # sample show the same etching.
 _TBM_TEST = (10, 14, 18, 22, 27)
 _TBM_VALIDATION = (12, 20, 25)
+_TBM_JUDGED: tuple[Grey, ...] = ("luma",)
 _NIST: tuple[tuple[str, str, str], ...] = (
     (
         "steel_image_original.tif",
@@ -52,6 +56,12 @@ class TbmSettings(BaseModel):
     test_samples: tuple[int, ...] = Field(
         default=_TBM_TEST, description="likewise; the authors' own split mixes tiles of one sample"
     )
+    train_greys: tuple[Grey, ...] = Field(
+        default=("luma",),
+        min_length=1,
+        description="training tiles are given once in each, for grains of one luminance may differ in colour; the "
+        "other parts are luminance",
+    )
 
 
 class NistGrainSettings(BaseModel):
@@ -68,6 +78,7 @@ class _Micrograph:
     image: Path
     mask: Path
     figures: Mapping[str, float]
+    grey: Grey = "luma"
 
 
 class GrainBoundaries:
@@ -108,9 +119,9 @@ class GrainBoundaries:
         return len(self._micrographs)
 
     def sample(self, index: int) -> Sample:
-        """Micrograph `index`, in natural order of the names; colour is read as its luminance."""
+        """Micrograph `index`, in natural order of the names."""
         micrograph = self._micrographs[index]
-        pixels = read_picture(micrograph.image)
+        pixels = read_picture(micrograph.image, pixels=PixelSettings(grey=micrograph.grey))
         boundary = read_picture(micrograph.mask, (pixels.shape[0], pixels.shape[1])) > _WHITE
         share = float(boundary.mean())
         if not _FEWEST <= share <= _MOST:
@@ -128,13 +139,28 @@ def open_tbm(settings: TbmSettings, cache: Path) -> GrainBoundaries:  # noqa: AR
         DataError: A folder is missing or empty, a tile has no mask, a name has no sample, or a mask is of another size
             or marks too little or too much.
     """
-    found: list[tuple[int, _Micrograph]] = []
+    micrographs: list[_Micrograph] = []
+    parts: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
+    for sample, image, mask in _tbm_tiles(settings.path):
+        part = _tbm_part(sample, settings)
+        for grey in settings.train_greys if part == "train" else _TBM_JUDGED:
+            name = image.stem if grey == "luma" else f"{image.stem}-{grey}"
+            parts[part].append(len(micrographs))
+            micrographs.append(_Micrograph(name, image, mask, MappingProxyType({"sample": float(sample)}), grey))
+    if not parts["train"]:
+        raise DataError(f"tbm {settings.path}: every sample is kept for tests, expected some to train on. Name fewer.")
+    return GrainBoundaries(micrographs, MappingProxyType(parts), settings.path, "tbm")
+
+
+def _tbm_tiles(root: Path) -> Iterator[tuple[int, Path, Path]]:
+    """Sample, picture and mask of every tile of both published folders."""
+    count = 0
     for folder in ("train", "test"):
-        images, masks = settings.path / folder / "images", settings.path / folder / "masks"
+        images, masks = root / folder / "images", root / folder / "masks"
         try:
             pictures = find_images(images)
         except CameraError as error:
-            raise DataError(f"tbm {settings.path}: {error}") from error
+            raise DataError(f"tbm {root}: {error}") from error
         for image in pictures:
             sample, dash, _ = image.stem.partition("-")
             if not dash or not sample.isdecimal():
@@ -142,24 +168,16 @@ def open_tbm(settings: TbmSettings, cache: Path) -> GrainBoundaries:  # noqa: AR
             mask = masks / image.name
             if not mask.is_file():
                 raise DataError(f"tbm {image}: found no mask {mask}, expected one. Add it, or leave the tile out.")
-            found.append(
-                (int(sample), _Micrograph(image.stem, image, mask, MappingProxyType({"sample": float(sample)})))
-            )
-    if not found:
-        raise DataError(f"tbm {settings.path}: found no tiles, expected some in train/images. Check --data.")
-    parts: dict[Split, list[int]] = {"train": [], "validation": [], "test": []}
-    for index, (sample, _) in enumerate(found):
-        part: Split = (
-            "test"
-            if sample in settings.test_samples
-            else "validation"
-            if sample in settings.validation_samples
-            else "train"
-        )
-        parts[part].append(index)
-    if not parts["train"]:
-        raise DataError(f"tbm {settings.path}: every sample is kept for tests, expected some to train on. Name fewer.")
-    return GrainBoundaries([each for _, each in found], MappingProxyType(parts), settings.path, "tbm")
+            count += 1
+            yield int(sample), image, mask
+    if not count:
+        raise DataError(f"tbm {root}: found no tiles, expected some in train/images. Check --data.")
+
+
+def _tbm_part(sample: int, settings: TbmSettings) -> Split:
+    if sample in settings.test_samples:
+        return "test"
+    return "validation" if sample in settings.validation_samples else "train"
 
 
 def open_nist_grain(settings: NistGrainSettings, cache: Path) -> GrainBoundaries:  # noqa: ARG001  needs no cache

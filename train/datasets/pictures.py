@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camera.base import CameraError
-from camera.images import read_grey
+from camera.images import DEFAULT_PIXELS, PixelSettings, read_grey
 from runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,26 +16,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_picture(path: Path, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path, shape: tuple[int, int] | None = None, pixels: PixelSettings = DEFAULT_PIXELS
+) -> NDArray[np.uint8]:
     """A grey picture, (H, W) uint8.
 
     Args:
         path: Any format that a folder camera reads.
         shape: The rows and columns that it must have.
+        pixels: How colour becomes grey.
 
     Raises:
         DataError: The file is missing, corrupt or of another size.
     """
     try:
-        pixels = read_grey(path)
+        grey = read_grey(path, pixels=pixels)
     except CameraError as error:
         raise DataError(str(error)) from error
-    if shape is not None and pixels.shape != shape:
+    if shape is not None and grey.shape != shape:
         raise DataError(
-            f"picture {path}: found {pixels.shape[0]}x{pixels.shape[1]} px, expected {shape[0]}x{shape[1]}. "
+            f"picture {path}: found {grey.shape[0]}x{grey.shape[1]} px, expected {shape[0]}x{shape[1]}. "
             "Put the picture of the right size there, or leave it out."
         )
-    return pixels
+    return grey
 
 
 def digest_files(paths: Iterable[Path], root: Path) -> str:

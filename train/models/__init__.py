@@ -19,11 +19,20 @@ from runtime.errors import ConfigError
 from train.encoder_weights import EncoderWeights
 from train.models import crack, fracture, grain, phase
 from train.models.blueprint import Blueprint, Blueprints, Variant
+from train.models.boundary_compact import COMPACT_BOUNDARY
 from train.models.crack_compact import COMPACT_CRACK
 from train.models.fracture_compact import COMPACT_FRACTURE
 from train.models.grain_compact import COMPACT_GRAIN
 from train.models.grey import GREY_MEAN, GREY_STD, pad_to_multiple, prepare, scale_grey
-from train.models.outputs import CrackOutput, FractureOutput, GateOutput, GrainOutput, PhaseOutput, SegmenterOutput
+from train.models.outputs import (
+    BoundaryOutput,
+    CrackOutput,
+    FractureOutput,
+    GateOutput,
+    GrainOutput,
+    PhaseOutput,
+    SegmenterOutput,
+)
 from train.models.phase_compact import COMPACT_PHASE
 from train.models.strip import GATES, SEGMENTERS
 from train.models.weights import count_parameters, fine_tune_from, load_weights
@@ -34,6 +43,7 @@ __all__ = [
     "GREY_STD",
     "JOBS",
     "Blueprint",
+    "BoundaryOutput",
     "CrackOutput",
     "EncoderWeights",
     "FractureOutput",
@@ -54,7 +64,7 @@ __all__ = [
     "scale_grey",
 ]
 
-Job = Literal["gate", "segmenter", "fracture", "crack", "phase", "grain"]
+Job = Literal["gate", "segmenter", "fracture", "crack", "phase", "grain", "boundary"]
 """What a network does: a part of the strip cascade, or a whole task."""
 
 ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
@@ -65,6 +75,7 @@ ARCHITECTURES: Mapping[Job, Blueprints] = MappingProxyType(
         "crack": MappingProxyType({**crack.BLUEPRINTS, **COMPACT_CRACK}),
         "phase": MappingProxyType({**phase.BLUEPRINTS, **COMPACT_PHASE}),
         "grain": MappingProxyType({**grain.BLUEPRINTS, **COMPACT_GRAIN}),
+        "boundary": COMPACT_BOUNDARY,
     }
 )
 """Every network by job and architecture; the first of a variant is its default."""
@@ -79,6 +90,7 @@ JOBS: Mapping[str, Job] = MappingProxyType(
         "phase": "phase",
         "grain": "grain",
         "grain-classes": "grain",
+        "boundary": "boundary",
     }
 )
 """What the network of each of `train.tasks.TASKS` does."""
@@ -116,7 +128,7 @@ def build(job: Job, architecture: str, *, classes: int = 1, encoder_weights: Enc
     Args:
         job: A key of `ARCHITECTURES`.
         architecture: A key of `ARCHITECTURES[job]`.
-        classes: Outputs: 1 for a gate, a ratio, a crack or a grain size number, one a class else.
+        classes: Outputs: 1 for a gate, a ratio, a crack, a boundary or a grain size number, one a class else.
         encoder_weights: `none`, `imagenet` (downloaded by the library that made the encoder) or a file.
 
     Returns:

@@ -45,6 +45,12 @@ class CrackOutput(NamedTuple):
     logits: Tensor
 
 
+class BoundaryOutput(NamedTuple):
+    """Where grains meet: `logits` (N, 1, H, W) float32, one sigmoid a pixel."""
+
+    logits: Tensor
+
+
 class PhaseOutput(NamedTuple):
     """Which phase each pixel is: `logits` (N, C, H, W) float32, one softmax a pixel; ferrite first, then pearlite."""
 

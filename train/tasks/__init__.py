@@ -10,7 +10,8 @@ from runtime.errors import ConfigError
 from train.datasets import DATASETS, Dataset
 from train.recipe import Recipe, check, near
 from train.tasks.base import Task
-from train.tasks.crack import CrackTask
+from train.tasks.boundary import open_boundary
+from train.tasks.crack import open_crack
 from train.tasks.fracture import FractureTask
 from train.tasks.grain import GrainTask
 from train.tasks.phase import PhaseTask
@@ -19,7 +20,8 @@ from train.tasks.strip_segmenter import StripSegmenter
 
 TASKS: Mapping[str, Callable[[Recipe, Dataset], Task]] = MappingProxyType(
     {
-        "crack": CrackTask,
+        "boundary": open_boundary,
+        "crack": open_crack,
         "fracture": FractureTask,
         "grain": GrainTask,
         "grain-classes": GrainTask,

@@ -109,6 +109,7 @@ class GrainTask:
                     f"recipe: phases.{number}.loss is {phase.loss!r}, expected {expected!r} for a {self._method}."
                 )
         train = np.asarray(dataset.split["train"])
+        self._graded = dataset.grades
         self._by_grade = {
             float(grade): train[dataset.grades[train] == grade] for grade in np.unique(dataset.grades[train])
         }
@@ -229,7 +230,19 @@ class GrainTask:
             true.append(float(number[0]))
         if not found:
             return {}
-        return number_figures(np.asarray(found), np.asarray(true)) | {"negative_loss": -float(np.mean(losses))}
+        figures = number_figures(np.asarray(found), np.asarray(true)) | {"negative_loss": -float(np.mean(losses))}
+        return figures | self._apart(np.asarray(found), np.asarray(true))
+
+    def _apart(self, found: NDArray[np.float64], true: NDArray[np.float64]) -> dict[str, float]:
+        """The figures of grades that were trained on and of those that were not, where the pictures have both."""
+        seen = np.isin(self._graded[self._validation], self._grades)
+        if seen.all() or not seen.any():
+            return {}
+        return {
+            f"{name}_{part}": value
+            for part, chosen in (("seen", seen), ("unseen", ~seen))
+            for name, value in number_figures(found[chosen], true[chosen]).items()
+        }
 
     def examples(
         self, model: Callable[[Tensor], GrainOutput], device: torch.device
