@@ -257,9 +257,7 @@ class SoftwareCuda:
         self._host_call("hand_over")
         while self._registered:
             span, _ = registered = self._registered.pop()
-            copies = [
-                o for q in self._queues.values() for o in q.waiting for s in (*o.reads, *o.writes) if s.overlaps(span)
-            ]
+            waiting = [each for queue in self._queues.values() for each in queue.waiting]
             if any(part.overlaps(span) for each in waiting for part in (*each.reads, *each.writes)):
                 raise MisuseError("memory was unlocked while a copy of it was under way")
             self._locked = [each for each in self._locked if each is not registered]
