@@ -37,6 +37,11 @@ name = "dice"
 title = "competition Dice"
 better = "higher"
 
+[[figures]]
+name = "images_per_s"
+title = "pictures a second"
+better = "higher"
+
 [[cases]]
 name = "segmenter"
 set = ["phases=[{{epochs=1, loss='bce_dice', batch=2, crops=[[64, 64]], steps=1}}]"]
@@ -89,6 +94,7 @@ def test_an_ablation_trains_once_goes_on_and_says_what_it_found(own, tmp_path):
     rows = json.loads(first.stdout)["rows"]
     assert set(rows) == {"segmenter", "other"}
     assert 0.0 <= rows["segmenter"]["mean"]["dice"] <= 1.0
+    assert rows["segmenter"]["mean"]["images_per_s"] > 0.0
     assert rows["segmenter"]["published"] == {"dice": 0.48}
     assert rows["segmenter"]["parameters"] == 712_488
     weights = tmp_path / "out" / "segmenter-seed1" / "best.safetensors"

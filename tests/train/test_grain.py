@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from camera.steel.austenite import make_micrograph
 from runtime.errors import ConfigError, DataError
-from train.datasets import Sample
+from train.ablation_measures import JudgedOn
+from train.datasets import Dataset, Sample
 from train.datasets.synthetic_grain import SyntheticGrains, SyntheticGrainSettings, open_synthetic_grain
 from train.models import GrainOutput, build, count_parameters
 from train.recipe import RECIPES, Recipe, load_recipe
@@ -197,6 +199,15 @@ def test_validation_gives_the_papers_figures(cache: Path):
         assert {"within_half", "mean_error", "negative_loss"} <= set(figures)
         assert all(math.isfinite(value) for value in figures.values())
         assert next(iter(examples.values())).shape == (256, 640, 3)
+
+
+def test_grades_never_trained_on_are_judged_apart(cache: Path):
+    made = recipe(data=data(test_grades=(GRADES[0], 6.5, 7.5)))
+    task = open_task(made, cast("Dataset", JudgedOn(open_dataset(made, cache), "test")))
+    with torch.inference_mode():
+        figures = task.validate(task.build_model().eval(), torch.device("cpu"))
+    together = (figures["mean_error_seen"] + 2 * figures["mean_error_unseen"]) / 3
+    assert figures["mean_error"] == pytest.approx(together)
 
 
 @pytest.mark.parametrize("outputs", [1, 11])
