@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,3 +111,27 @@ class Camera(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class PlacingCamera(Camera, Protocol):
+    """A camera whose driver can put pixels where it is told, as a frame grabber's DMA does.
+
+    The ring then lends it the slot of the next frame, and nothing is left to copy once the exposure has ended.
+    """
+
+    def grab_into(self, pixels: NDArray[np.uint8], timeout_s: float) -> Frame | Lost | None:
+        """As `grab`, into memory of the caller's.
+
+        Args:
+            pixels: (H, W) uint8, C-contiguous; the driver may write here until the call returns, whether or not a
+                frame comes of it.
+            timeout_s: The longest wait in seconds.
+
+        Returns:
+            As `grab`; a frame's pixels are this very array.
+
+        Raises:
+            TimeoutError, CameraError: As `grab`.
+        """
+        ...

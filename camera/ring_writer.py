@@ -6,12 +6,16 @@ import os
 import select
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from camera.account import joined
 from camera.base import CameraError, Frame, Lost
 from camera.ring_memory import SLOT, TOKEN, Event, Policy, RingHandles, RingMemory, read_pipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RING_FULL = "the inspection was slower than the camera"
 _MOST_PENDING = 64
@@ -30,6 +34,8 @@ class RingWriter:
         self._camera = camera
         self._handles = handles
         self._memory = RingMemory(handles)
+        self._size = (handles.height_px, handles.width_px)
+        self._slots = [pixels[0] for pixels in self._memory.pixels]
         self._make_room: Callable[[], bool] = {
             Policy.WAIT: lambda: False,
             Policy.DROP_OLDEST: self._drop_oldest,
@@ -51,8 +57,17 @@ class RingWriter:
         """Give a sign of life."""
         self._memory.heartbeat += 1
 
+    def lend(self) -> NDArray[np.uint8] | None:
+        """The slot that the next frame goes to, (H, W) uint8, for a driver that can put its pixels there by itself.
+
+        Returns:
+            Memory to write to until the next `put`; None while the ring is full.
+        """
+        slot = self._free_slot()
+        return None if slot is None else self._slots[slot]
+
     def put(self, frame: Frame, timeout_s: float = 0.0) -> bool:
-        """Copy a frame into the ring, or drop what the policy drops.
+        """Copy a frame into the ring, unless it was made where it belongs, or drop what the policy drops.
 
         Returns:
             True once the frame is answered for. False where the policy is to wait and there was no room in
@@ -61,17 +76,17 @@ class RingWriter:
         Raises:
             CameraError: The frame has another size than the ring, or the reader is gone.
         """
-        pixels = self._memory.pixels
-        if frame.pixels.shape != pixels.shape[2:] or frame.pixels.dtype != np.uint8:
+        if frame.pixels.shape != self._size or frame.pixels.dtype != np.uint8:
             raise CameraError(
                 f"camera {self._camera}: found a frame {frame.pixels.shape} of {frame.pixels.dtype}, "
-                f"expected {pixels.shape[2:]} of uint8. This is a fault of the driver: report it."
+                f"expected {self._size} of uint8. This is a fault of the driver: report it."
             )
         self._saw(frame.index, frame.index + 1)
         slot = self._slot_for_next(timeout_s)
         told = slot is not None and self.flush(timeout_s)
         if slot is not None and told:
-            pixels[slot, 0] = frame.pixels
+            if frame.pixels is not self._slots[slot]:
+                self._slots[slot][:] = frame.pixels
             event = Event(frame.index, frame.index + 1, slot, frame.captured_ns, frame.position_m, text=frame.source)
             if self._publish(event, timeout_s):
                 self._free[slot] = 0

@@ -137,24 +137,11 @@ class SyntheticCamera:
             TimeoutError: The next frame is not complete in time.
             CameraError: The camera was closed.
         """
-        if self._closed:
-            raise CameraError(f"camera {self._name}: a frame was asked for after close. Open the camera again.")
-        if self._start_ns is None:
-            self._start_ns = self._clock_ns()
-        if self._settings.paced:
-            self._next_index = max(self._next_index, self._oldest_held(self._start_ns))
-        index = self._next_index
-        if self._settings.frames is not None and index >= self._settings.frames:
-            return None
-        captured_ns = self._wait_for(index, self._start_ns, timeout_s) if self._settings.paced else self._clock_ns()
-        self._next_index = index + 1
-        return Frame(
-            camera=self._name,
-            index=index,
-            captured_ns=captured_ns,
-            pixels=self._shown(index),
-            position_m=index * self._settings.frame_m,
-        )
+        return self._grab(None, timeout_s)
+
+    def grab_into(self, pixels: NDArray[np.uint8], timeout_s: float) -> Frame | None:
+        """As `grab`, into (H, W) uint8 memory of the caller's; see `camera.base.PlacingCamera`."""
+        return self._grab(pixels, timeout_s)
 
     def close(self) -> None:
         """End the acquisition; calling it again does nothing."""
@@ -167,6 +154,31 @@ class SyntheticCamera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _grab(self, into: NDArray[np.uint8] | None, timeout_s: float) -> Frame | None:
+        if self._closed:
+            raise CameraError(f"camera {self._name}: a frame was asked for after close. Open the camera again.")
+        start_ns = self._start_ns = self._clock_ns() if self._start_ns is None else self._start_ns
+        paced = self._settings.paced
+        if paced:
+            self._next_index = max(self._next_index, self._oldest_held(start_ns))
+        index = self._next_index
+        if self._settings.frames is not None and index >= self._settings.frames:
+            return None
+        if paced:
+            self._await_beginning(index, start_ns, timeout_s)
+        frame = Frame(
+            camera=self._name,
+            index=index,
+            captured_ns=self._due_ns(index, start_ns) if paced else self._clock_ns(),
+            pixels=self._shown(index, into),
+            position_m=index * self._settings.frame_m,
+        )
+        # As in a line camera the rows have arrived while the strip passed, and what is left is to wait for the last.
+        if paced:
+            self._sleep_until(frame.captured_ns)
+        self._next_index = index + 1
+        return frame
 
     def _due_ns(self, index: int, start_ns: int) -> int:
         """When the last row of frame `index` is exposed; from the start, so that no error adds up."""
@@ -182,22 +194,28 @@ class SyntheticCamera:
             complete = min(complete, self._settings.frames)
         return complete - self._settings.buffer_frames
 
-    def _wait_for(self, index: int, start_ns: int, timeout_s: float) -> int:
-        """Sleep until the frame is complete, and give that time."""
+    def _await_beginning(self, index: int, start_ns: int, timeout_s: float) -> None:
+        """Return once the frame is complete or will be before the timeout, so that none is drawn in vain."""
         due_ns = self._due_ns(index, start_ns)
-        now_ns = self._clock_ns()
-        deadline_ns = now_ns + round(timeout_s * _NS_PER_S)
-        while now_ns < due_ns:
-            if now_ns >= deadline_ns:
-                raise TimeoutError(f"camera {self._name}: frame {index} is not complete after {timeout_s} s")
-            self._sleep_s((min(due_ns, deadline_ns) - now_ns) / _NS_PER_S)
-            now_ns = self._clock_ns()
-        return due_ns
+        deadline_ns = self._clock_ns() + round(timeout_s * _NS_PER_S)
+        if due_ns <= deadline_ns:
+            return
+        self._sleep_until(deadline_ns)
+        if self._clock_ns() < due_ns:
+            raise TimeoutError(f"camera {self._name}: frame {index} is not complete after {timeout_s} s")
 
-    def _shown(self, index: int) -> NDArray[np.uint8]:
-        """The picture of frame `index`: a drawn one lent without a copy, or a fresh one."""
+    def _sleep_until(self, moment_ns: int) -> None:
+        while (left_ns := moment_ns - self._clock_ns()) > 0:
+            self._sleep_s(left_ns / _NS_PER_S)
+
+    def _shown(self, index: int, into: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """The picture of frame `index`, put where it is wanted; else a cached one without a copy, or a fresh one."""
         shown = self._settings.strip_index(index)
-        if self._settings.cached_frames is not None:
+        if self._settings.cached_frames is None:
+            place = self._pixels if into is None else into
+            self._strip.pixels(shown, place)
+            return place
+        if into is None:
             return self._cached[shown]
-        self._strip.pixels(shown, self._pixels)
-        return self._pixels
+        into[:] = self._cached[shown]
+        return into

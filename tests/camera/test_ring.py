@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,27 @@ def test_a_batch_ends_at_the_end_of_the_ring(reader: RingReader) -> None:
     assert reader.ready(8) == (1, True)  # waiting longer would not make this batch larger
     sizes = [len(each) for each in drain(reader) if isinstance(each, Batch)]
     assert sizes == [1, 3]
+
+
+def test_a_frame_made_in_the_slot_it_was_lent_stays_there(reader: RingReader) -> None:
+    writer = RingWriter("top", reader.handles, Policy.DROP_NEWEST)
+    for index in range(4):
+        slot = writer.lend()
+        assert slot is not None
+        assert slot.shape == SHAPE
+        slot[:] = 10 + index
+        assert (reader.pixels[index] == 10 + index).all()  # two mappings of one memory
+        assert writer.put(replace(frame(index), pixels=slot))
+    assert writer.lend() is None
+    batch = reader.take(8)
+    assert isinstance(batch, Batch)
+    assert batch.pixels[:, 0, 1, 2].tolist() == [10, 11, 12, 13]
+    batch.release()
+    lent = writer.lend()
+    assert lent is not None
+    lent[:] = 255  # nothing came of it
+    assert writer.put(frame(4))
+    assert [each.pixels.max() for each in drain(reader) if isinstance(each, Batch)] == [4]
 
 
 def test_batches_may_be_released_in_any_order_and_twice(reader: RingReader) -> None:
@@ -215,7 +237,14 @@ class RingModel:
         unread_from = self.reader._ledger.next_index or 0
         unread = [index for index in range(unread_from, len(now)) if now[index] is None]
         room = self.stored < self.slots
-        answered = self.writer.put(frame(self.next_index, self.fill(self.writers, self.next_index)))
+        made = frame(self.next_index, self.fill(self.writers, self.next_index))
+        if self.next_index % 3:
+            slot = self.writer.lend()
+            assert (slot is not None) == room
+            if slot is not None:
+                slot[:] = made.pixels
+                made = replace(made, pixels=slot)
+        answered = self.writer.put(made)
         if not room and self.policy is Policy.WAIT:
             assert not answered
             self.waits = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from camera.base import Camera, CameraError, Frame
+from camera.base import Camera, CameraError, Frame, PlacingCamera
 from camera.synthetic import SyntheticCamera, SyntheticSettings
 
 SMALL = SyntheticSettings(seed=3, height_px=64, width_px=256, speed_mps=2.0, mm_per_px=0.5)
@@ -155,6 +155,36 @@ def test_cached_frames_come_round_again_under_new_numbers_and_places() -> None:
         with pytest.raises(ValueError, match="read-only"):  # a reader can spoil no later frame
             frame.pixels[...] = 0
     assert [settings.strip_index(index) for index in range(4)] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("cached_frames", [None, 3])
+def test_it_draws_where_it_is_told_before_the_exposure_ends(cached_frames: int | None) -> None:
+    settings = SMALL.model_copy(update={"cached_frames": cached_frames})
+    fake = FakeTime(start_ns=0)
+    place = np.zeros((64, 256), np.uint8)
+    seen: list[bool] = []
+
+    def sleep_s(seconds: float) -> None:
+        seen.append(np.array_equal(place, strip.pixels(index)))
+        fake.sleep_s(seconds)
+
+    camera = SyntheticCamera("top", settings, clock_ns=fake.clock_ns, sleep_s=sleep_s)
+    assert isinstance(camera, PlacingCamera)
+    strip = settings.open_strip()
+    for index in range(3):
+        frame = camera.grab_into(place, 1.0)
+        assert isinstance(frame, Frame)
+        assert frame.pixels is place
+        assert (frame.index, frame.captured_ns) == (index, fake.now_ns)
+    assert seen == [True] * 3
+
+
+def test_a_frame_that_would_come_too_late_is_not_drawn() -> None:
+    camera = open_camera(SMALL)
+    place = np.zeros((64, 256), np.uint8)
+    with pytest.raises(TimeoutError, match="camera top: frame 0"):
+        camera.grab_into(place, 0.010)
+    assert not place.any()
 
 
 def test_a_closed_camera_says_so() -> None:
