@@ -21,6 +21,7 @@ import zmq
 
 from camera.config import RingSettings, SyntheticCameraSettings
 from camera.grabber import Grabber
+from camera.promptness import run_when_woken
 from camera.ring_memory import Policy
 from runtime.delivery.journal import Journal
 from runtime.delivery.publisher import Publisher
@@ -212,9 +213,10 @@ def run_line(
 
 @contextlib.contextmanager
 def _settled() -> Iterator[None]:
-    """What lives now is left alone by the garbage collector, as in a station."""
+    """What lives now is left alone by the garbage collector, and the loop's thread is prompt, as in a station."""
     gc.collect()
     gc.freeze()
+    run_when_woken()
     try:
         yield
     finally:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -29,9 +28,10 @@ import time
 from typing import Any
 
 from camera.account import Ledger
-from camera.base import Camera, CameraError, Frame, Lost
+from camera.base import Camera, CameraError, Frame, Lost, PlacingCamera
 from camera.config import NamedSettings
 from camera.open import Driver, load_camera, settings_class
+from camera.promptness import run_in_turn, wake_when_due
 from camera.ring_memory import Policy, RingHandles
 from camera.ring_writer import RingWriter
 
@@ -39,8 +39,6 @@ _GRAB_S = 0.2
 """The longest time in a driver or before a full ring without a sign of life and a look at the stop request."""
 _MESSAGE_BYTES = 1 << 16
 _SENTENCES = ("camera ", "picture ", "folder ", "ring: ")  # how an error begins that says all by itself
-
-_PR_SET_TIMERSLACK = 29  # <linux/prctl.h>; in nanoseconds, of the calling thread
 
 
 class GrabProcess:
@@ -155,10 +153,12 @@ def pump(camera: Camera, writer: RingWriter) -> None:
         CameraError: The camera failed, or its counter ran backwards.
     """
     ledger = Ledger(camera.name)
+    placing = camera if isinstance(camera, PlacingCamera) else None
     while not writer.stop_requested:
         writer.beat()
+        slot = writer.lend() if placing is not None else None
         try:
-            grabbed = camera.grab(_GRAB_S)
+            grabbed = camera.grab(_GRAB_S) if placing is None or slot is None else placing.grab_into(slot, _GRAB_S)
         except TimeoutError:
             writer.flush()
             continue
@@ -213,16 +213,12 @@ def _die_with_parent(lifeline: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _wake_when_due() -> None:
-    """Let a sleep end when it is due; unless asked, the kernel ends it up to 50 us late to save power."""
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)
-
-
 def main(arguments: list[str]) -> int:
     """Run a driver until it ends; the parent gives two descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: what was grabbed still counts
     _die_with_parent(int(arguments[1]))
-    _wake_when_due()
+    wake_when_due()
+    run_in_turn()  # a frame that is in the ring goes before the next one
     with socket.socket(fileno=int(arguments[0])) as control:
         try:
             _serve(control)
