@@ -1,23 +1,21 @@
-"""`ferrosight export` and `ferrosight build`."""
+"""`ferrosight export`, `ferrosight quantise`, `ferrosight build` and `ferrosight parity`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from export.progress import bars
+from export.quantise_command import quantise
 from runtime.errors import ConfigError
 from runtime.spec import Arithmetic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from export.on_device import Proof
     from export.to_tensorrt import Plan
     from runtime.bundle import Bundle
@@ -44,6 +42,8 @@ class TensorRt(str, Enum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+app.command()(quantise)
 
 
 @app.command()
@@ -113,7 +113,7 @@ def export(
     for override in own or []:
         apply_override(chosen, override)
     task, trained = open_runs(runs, choices)
-    with _bars() as report:
+    with bars() as report:
         bundle = assemble(task, trained, out, choices, chosen, report)
     typer.echo(json.dumps(_bundle_facts(bundle), indent=2) if as_json else _bundle_text(bundle))
 
@@ -140,7 +140,7 @@ def build(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again what is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build TensorRT plans of a bundle's half graphs, into the bundle.
+    """Build TensorRT plans of a bundle's graphs, into the bundle: INT8 where it has such a file, else half.
 
     tensorrt_rtx builds for compute capabilities and needs no GPU; tensorrt builds for the GPU of this machine.
     """
@@ -151,7 +151,7 @@ def build(
         height_px=None if height is None else _three("--height", height),
         width_px=None if width is None else _three("--width", width),
     )
-    with _bars() as report:
+    with bars() as report:
         plans = build_plans(
             bundle,
             sizes,
@@ -178,42 +178,10 @@ def parity(
     """
     from export.on_device import prove_plans
 
-    with _bars() as report:
+    with bars() as report:
         proofs = prove_plans(bundle, backend.value, report=report)
     typer.echo(json.dumps([_proof_facts(proof) for proof in proofs], indent=2) if as_json else _proofs_text(proofs))
     sys.exit(0 if all(proof.holds for proof in proofs) else 1)
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is done, with the time left, on standard error."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        yield report
 
 
 def _size(text: str) -> tuple[int, int]:

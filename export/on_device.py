@@ -16,7 +16,7 @@ import numpy as np
 
 from export.parity import Candidate, Comparison, compare, comparison_of
 from export.tasks import TASKS, export_task
-from export.tasks.base import Output
+from export.tasks.base import ExportTask, Output
 from runtime.backends.tensorrt import Device, open_device, open_graph
 from runtime.bundle import GOLDEN_FILE, open_bundle
 from runtime.engine import EngineSettings
@@ -122,6 +122,15 @@ def prove_plans(
 def comparisons_of(spec: ModelSpec) -> Mapping[str, Comparison]:
     """What parity compares in a bundle, by role.
 
+    Raises:
+        BundleError: There is no such task, or no such graphs of it.
+    """
+    return {role: end.comparison for role, end in task_of(spec).graphs.items()}
+
+
+def task_of(spec: ModelSpec) -> ExportTask:
+    """The task of a bundle, as the export knows it.
+
     Args:
         spec: The bundle's. Where a task has several kinds of graphs, such as grain, their outputs tell them apart.
 
@@ -132,7 +141,7 @@ def comparisons_of(spec: ModelSpec) -> Mapping[str, Comparison]:
     tasks = [found for found in map(export_task, TASKS) if found.name == spec.task]
     for task in tasks:
         if _outputs_by_role({role: end.outputs for role, end in task.graphs.items()}) == given:
-            return {role: end.comparison for role, end in task.graphs.items()}
+            return task
     known = sorted({found.name for found in map(export_task, TASKS)})
     raise BundleError(
         f"parity: found a bundle of the task {spec.task!r} that gives {given}, expected one of {', '.join(known)} with "

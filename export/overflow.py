@@ -7,7 +7,7 @@ with every half tensor rounded to half.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +23,12 @@ HEADROOM = 4.0
 """How much larger than on the frames seen a tensor may become on others before half overflows."""
 
 
-def float_ranges(model: ir.Model, frames: NDArray[np.uint8]) -> dict[str, float]:
+def float_ranges(model: ir.Model, frames: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
     """The largest absolute value of every float tensor of an FP32 graph, by the tensor's name.
 
     Args:
         model: FP32 graph with the input `frames`.
-        frames: (n, 1, H, W) uint8, run one at a time.
+        frames: (1, H, W) uint8 each, run one at a time.
     """
     import onnx_ir as ir
     import onnxruntime

@@ -34,11 +34,18 @@ class Comparison:
         compare: Gives the figures.
         limits: The largest value of each figure that a bundle may have.
         fp32_limits: The same for the FP32 file, where it is held to less.
+        int8_limits: The same for an INT8 file, where it may have more.
     """
 
     compare: Compare
     limits: Mapping[str, float]
     fp32_limits: Mapping[str, float] = field(default_factory=dict)
+    int8_limits: Mapping[str, float] = field(default_factory=dict)
+
+    def limits_of(self, precision: Precision) -> dict[str, float]:
+        """The largest value of every figure of a file."""
+        own: Mapping[Precision, Mapping[str, float]] = {"fp32": self.fp32_limits, "int8": self.int8_limits}
+        return {**self.limits, **own.get(precision, {})}
 
     def limit(self, figure: str, precision: Precision) -> float:
         """The largest value of a figure of a file.
@@ -46,7 +53,7 @@ class Comparison:
         Raises:
             BundleError: None is given.
         """
-        limits = {**self.limits, **(self.fp32_limits if precision == "fp32" else {})}
+        limits = self.limits_of(precision)
         if figure not in limits:
             raise BundleError(
                 f"parity: found the figure {figure!r} without a limit, expected one of {', '.join(limits)}. "

@@ -1,7 +1,8 @@
 """From a bundle's typed ONNX to TensorRT plans, each with its manifest beside it.
 
 TensorRT-RTX builds for compute capabilities, so a laptop without a GPU builds the plans of every machine. TensorRT
-builds for the GPU that it runs on. Both read the same half graph: a strongly typed network has no precision to choose.
+builds for the GPU that it runs on. Both read the same typed graph, half or INT8: a strongly typed network has no
+precision to choose.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def build_plans(
     *,
     flavour: FlavourName = "tensorrt_rtx",
     targets: Sequence[str] = TARGETS,
-    precision: Precision = "fp16",
+    precision: Precision | None = None,
     rebuild: bool = False,
     progress: Progress = lambda *_: None,
     gpu: Callable[[], Gpu] | None = None,
@@ -98,7 +99,7 @@ def build_plans(
         sizes: Shapes to build for; None takes batches of `BATCH`.
         flavour: Which TensorRT builds.
         targets: Compute capabilities, for a flavour that builds ahead of time.
-        precision: Which ONNX file; TensorRT computes in the types that it states.
+        precision: Which ONNX file; TensorRT computes in the types that it states. None takes the bundle's preference.
         rebuild: Build again what is there.
         progress: Told of each step.
         gpu: Gives the GPU present, for a flavour that builds for it.
@@ -118,7 +119,7 @@ def build_plans(
             cuda=cuda_of(flavour),
             targets=_in_order(targets) if FLAVOURS[flavour].ahead_of_time else (),
             gpu=None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)(),
-            precision=precision,
+            precision=opened.precision_of(role, precision),
             profile={graph.input.name: (sizes or Sizes()).profile(graph.input)},
         )
         for role, graph in opened.spec.graphs.items()

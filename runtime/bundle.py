@@ -15,8 +15,9 @@ from runtime.spec import SPEC_FILE, ModelSpec, Precision, Strict, read_spec
 PARITY_FILE = "parity.json"
 GOLDEN_FILE = "golden.npz"
 
-PREFERRED: tuple[Precision, ...] = ("fp16", "fp32")
-"""Which file of a graph is taken when nobody asks for one: the one that ships, then the lab's reference."""
+PREFERRED: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+"""Which file of a graph is taken when nobody asks for one: who quantised it wants that one, then the one that ships, then
+the lab's reference."""
 
 
 class ParityResult(Strict):
@@ -63,7 +64,7 @@ class Bundle:
     parity: Parity
 
     def precision_of(self, role: str, asked: Precision | None = None) -> Precision:
-        """The precision in which a graph is run: the one asked for, else fp16 where there is one.
+        """The precision in which a graph is run: the one asked for, else the first of `PREFERRED`.
 
         Raises:
             BundleError: No such graph, or the bundle does not carry the precision asked for.

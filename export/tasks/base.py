@@ -106,6 +106,14 @@ class GoldenFrames(Protocol):
         ...
 
 
+class DrawFrames(Protocol):
+    """Draws synthetic frames of a seed, as a line would show them one after the other."""
+
+    def __call__(self, seed: int, count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+        """(count, 1, H, W) uint8 frames of the size asked for."""
+        ...
+
+
 class ChooseSettings(Protocol):
     """Chooses the head's settings from the trained networks, on their own validation frames where it needs any."""
 
@@ -140,6 +148,7 @@ class ExportTask:
         golden_size_px: Their height and width where a graph leaves its own free; parity is measured at an odd size too.
         free_size: Whether frames may have any size whatever the data has; otherwise the graph takes the size of its
             data, where that has one.
+        draw: Draws frames of any seed, to calibrate with; None where only frames from a folder will do.
     """
 
     name: str
@@ -149,6 +158,7 @@ class ExportTask:
     golden: GoldenFrames
     golden_size_px: tuple[int, int]
     free_size: bool
+    draw: DrawFrames | None = None
 
 
 def levels(logits: Tensor) -> Tensor:

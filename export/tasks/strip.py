@@ -34,6 +34,12 @@ def golden_frames(count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     return np.stack([strip.pixels(index)[None] for index in chosen[:count]])
 
 
+def draw_frames(seed: int, count: int, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """(count, 1, H, W) uint8 frames of a strip, one after the other."""
+    strip = SyntheticStrip(seed, height_px=size_px[0], width_px=size_px[1])
+    return np.stack([strip.pixels(index)[None] for index in range(count)])
+
+
 TASK = ExportTask(
     name="strip",
     graphs=ENDS,
@@ -42,4 +48,5 @@ TASK = ExportTask(
     golden=golden_frames,
     golden_size_px=(256, 384),
     free_size=False,
+    draw=draw_frames,
 )

@@ -40,6 +40,18 @@ FP32_LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     }
 )
 
+INT8_LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        GATE: MappingProxyType({"probability_max_abs": 0.1}),
+        SEGMENTER: MappingProxyType({"dice_loss": 0.02, "level_mean_abs": 0.25, "level_max_abs": 200.0}),
+    }
+)
+"""What an INT8 file may lose: still no frame at the gate, and at the segmenter some pixels along the borders.
+
+A step of INT8 is a hundredth of a tensor's range, so a pixel on a border may take the other side entirely; what that
+does to a mask is bounded by `dice_loss`, and to all other pixels by `level_mean_abs`, which is as strict as for half.
+"""
+
 
 def finish_gate(output: Any) -> tuple[Tensor, ...]:
     """`defect_probability` (N,) float32, 0..1."""
@@ -54,12 +66,12 @@ def finish_segmenter(output: Any) -> tuple[Tensor, ...]:
 _GATE = GraphEnd(
     outputs=(Output("defect_probability", "float32", ("N",)),),
     finish=finish_gate,
-    comparison=Comparison(compare_gate, LIMITS[GATE], FP32_LIMITS[GATE]),
+    comparison=Comparison(compare_gate, LIMITS[GATE], FP32_LIMITS[GATE], INT8_LIMITS[GATE]),
 )
 _SEGMENTER = GraphEnd(
     outputs=(Output("class_probability", "uint8", ("N", "C", "H", "W")),),
     finish=finish_segmenter,
-    comparison=Comparison(compare_segmenter, LIMITS[SEGMENTER], FP32_LIMITS[SEGMENTER]),
+    comparison=Comparison(compare_segmenter, LIMITS[SEGMENTER], FP32_LIMITS[SEGMENTER], INT8_LIMITS[SEGMENTER]),
 )
 ENDS: Mapping[str, GraphEnd] = MappingProxyType({GATE: _GATE, SEGMENTER: _SEGMENTER})
 """By role."""
