@@ -25,7 +25,7 @@ GOLDEN_SEED = 900_000
 
 LIMITS: Mapping[str, float] = {"dice_loss": 0.002, "level_mean_abs": 0.25, "tip_px": 1.0}
 FP32_LIMITS: Mapping[str, float] = {"dice_loss": 0.0005, "level_mean_abs": 0.05, "tip_px": 0.25}
-INT8_LIMITS: Mapping[str, float] = {"dice_loss": 0.02, "tip_px": 2.0}
+INT8_LIMITS: Mapping[str, float] = {"dice_loss": 0.005}
 """The largest value of each figure that a bundle may have.
 
 - `dice_loss`: 1 - Dice of the thresholded masks, all frames pooled; pixels on the fence are left out.

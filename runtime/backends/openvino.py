@@ -13,6 +13,7 @@ import numpy as np
 import openvino as ov
 
 from runtime.backends.contract import check_first_outputs, check_input, frame_size, precision_of
+from runtime.backends.openvino_unsigned import hold_unsigned
 from runtime.backends.slots import SlottedEngine, first_line, output_buffers
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
@@ -38,6 +39,8 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
             graph,
             {port.get_any_name(): port.get_element_type().to_dtype().name for port in network.inputs},
         )
+        if precision == "int8":
+            hold_unsigned(network)
         # A batch with bounds lets OpenVINO size its memory once.
         network.reshape(ov.PartialShape([ov.Dimension(1, settings.max_batch), 1, *size]))
         compile_network = partial(ov.Core().compile_model, network, "CPU", properties(graph, precision, settings))
