@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from benchmarks.rival_cascades_command import cascade
 from runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True)
 app.add_typer(bench, name="bench", help="Measure how fast the models and the line are, on this machine.")
+bench.command()(cascade)
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "strip"
 """The bundle of a source checkout."""
 
 BackendOption = Annotated[str, typer.Option(help="Inference backend.")]
 PrecisionOption = Annotated[
-    Literal["fp32", "fp16"] | None, typer.Option(help="Which files are run; unset: fp16 where the bundle has it.")
+    Literal["fp32", "fp16", "int8"] | None, typer.Option(help="Which files are run; unset: the bundle's preference.")
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of an engine; unset: the backend's choice.")

@@ -154,16 +154,15 @@ class RingReader:
             return self._events.popleft() if self._events else None  # pyright: ignore[reportReturnType]
         for _ in run:
             self._events.popleft()
-        slot, stop = run[0].slot, run[-1].slot + 1
-        indexes, _, _, captured_ns, position_m, _, sources = zip(*run, strict=True)
+        first, stop = run[0].slot, run[-1].slot + 1
         return Batch(
             self._camera,
-            indexes[0],
-            self._memory.pixels[slot:stop],
-            captured_ns,
-            position_m,
-            sources,
-            lambda: self._release(slot, stop),
+            run[0].first,
+            self._memory.pixels[first:stop],
+            tuple(event.captured_ns for event in run),
+            tuple(event.position_m for event in run),
+            tuple(event.text for event in run),
+            lambda: self._release(first, stop),
         )
 
     def writer_gone(self, fault: str) -> None:
@@ -206,13 +205,10 @@ class RingReader:
             self._sequence = sequence + 1
             if event.slot < 0:
                 lost = Lost(self._camera, event.first, event.stop, event.reason, event.text)
-                before, told = self._ledger.lost(lost), lost
+                self._events.extend(filter(None, (self._ledger.lost(lost), lost)))
             else:
                 self._held.add(event.slot)
-                before, told = self._ledger.frame(event.first), event
-            if before is not None:
-                self._events.append(before)
-            self._events.append(told)
+                self._events.extend(filter(None, (self._ledger.frame(event.first), event)))
         return len(tokens) // TOKEN.size
 
     def _dropped(self, sequence: int, first_index: int) -> list[Lost]:

@@ -82,7 +82,7 @@ def inspect(
     ] = None,
     backend: Annotated[str, typer.Option(help="Inference backend: openvino, onnxruntime.")] = "openvino",
     precision: Annotated[
-        str | None, typer.Option(help="fp16 or fp32; the bundle's own preference if not given.")
+        str | None, typer.Option(help="int8, fp16 or fp32; the bundle's own preference if not given.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, pictures and reports.")] = Path("out/inspect"),
     overlays: Annotated[str, typer.Option(help="Which pictures are drawn: defective, all, none.")] = "defective",
@@ -115,7 +115,7 @@ def inspect(
     given = {"mm_per_px": mm_per_px, "thickness_mm": thickness_mm}
     settings = InspectSettings(
         backend=backend,
-        precision=_one_of("--precision", precision, ("fp16", "fp32", None)),
+        precision=_one_of("--precision", precision, ("int8", "fp16", "fp32", None)),
         batch=batch,
         facts=folder.facts.model_copy(update={key: value for key, value in given.items() if value is not None}),
         rules=folder.rules,

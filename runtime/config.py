@@ -62,7 +62,9 @@ class StationConfig(Settings):
     run: str = Field(default="run", min_length=1, description="what is on the line: a coil or a specimen")
     bundle: Path
     backend: str = "openvino"
-    precision: Literal["fp32", "fp16"] | None = Field(default=None, description="unset: fp16 where the bundle has it")
+    precision: Literal["fp32", "fp16", "int8"] | None = Field(
+        default=None, description="unset: the bundle's own, int8 before fp16 before fp32"
+    )
     arithmetic: Arithmetic | None = Field(
         default=None,
         description="in what a CPU computes a half file: fp32, or the backend's choice, bfloat16 where the CPU "
