@@ -154,15 +154,16 @@ class RingReader:
             return self._events.popleft() if self._events else None  # pyright: ignore[reportReturnType]
         for _ in run:
             self._events.popleft()
-        first, stop = run[0].slot, run[-1].slot + 1
+        slot, stop = run[0].slot, run[-1].slot + 1
+        indexes, _, _, captured_ns, position_m, _, sources = zip(*run, strict=True)
         return Batch(
             self._camera,
-            run[0].first,
-            self._memory.pixels[first:stop],
-            tuple(event.captured_ns for event in run),
-            tuple(event.position_m for event in run),
-            tuple(event.text for event in run),
-            lambda: self._release(first, stop),
+            indexes[0],
+            self._memory.pixels[slot:stop],
+            captured_ns,
+            position_m,
+            sources,
+            lambda: self._release(slot, stop),
         )
 
     def writer_gone(self, fault: str) -> None:
@@ -205,10 +206,13 @@ class RingReader:
             self._sequence = sequence + 1
             if event.slot < 0:
                 lost = Lost(self._camera, event.first, event.stop, event.reason, event.text)
-                self._events.extend(filter(None, (self._ledger.lost(lost), lost)))
+                before, told = self._ledger.lost(lost), lost
             else:
                 self._held.add(event.slot)
-                self._events.extend(filter(None, (self._ledger.frame(event.first), event)))
+                before, told = self._ledger.frame(event.first), event
+            if before is not None:
+                self._events.append(before)
+            self._events.append(told)
         return len(tokens) // TOKEN.size
 
     def _dropped(self, sequence: int, first_index: int) -> list[Lost]:
