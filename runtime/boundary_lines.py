@@ -14,7 +14,7 @@ _BEYOND_PX = 8
 
 
 def trace_lines(
-    probability: NDArray[np.uint8], *, certain: float, faint: float, min_length_px: int
+    probability: NDArray[np.uint8], *, certain: float, faint: float, min_length_px: int, min_grain_px: int = 0
 ) -> NDArray[np.bool_]:
     """The lines of a picture: certain somewhere, and followed for as long as they are at least faint.
 
@@ -27,19 +27,27 @@ def trace_lines(
         certain: Probability, 0..1, that a line must reach somewhere.
         faint: Probability, 0..1, from which a line goes on; at most `certain`.
         min_length_px: Shorter lines that touch no other are dropped.
+        min_grain_px: Smaller holes in the lines are speckle, and no grains.
 
     Returns:
         (H, W) bool, one pixel wide.
     """
     from skimage.filters import apply_hysteresis_threshold
-    from skimage.morphology import label
 
     # A threshold of t takes in the level 255 t itself, and the filter only what lies above it.
-    lines = thinned(apply_hysteresis_threshold(probability, 255.0 * faint - 0.5, 255.0 * certain - 0.5))
-    pieces = np.asarray(label(lines, connectivity=2))
-    kept = np.bincount(pieces.ravel()) >= min_length_px
+    mask = apply_hysteresis_threshold(probability, 255.0 * faint - 0.5, 255.0 * certain - 0.5)
+    lines = thinned(~_parts_of(~mask, min_grain_px, connectivity=1))
+    return _parts_of(lines, min_length_px, connectivity=2)
+
+
+def _parts_of(mask: NDArray[np.bool_], least_px: int, connectivity: int) -> NDArray[np.bool_]:
+    """The connected parts of a mask that have so many pixels."""
+    from skimage.morphology import label
+
+    parts = np.asarray(label(mask, connectivity=connectivity))
+    kept = np.bincount(parts.ravel()) >= least_px
     kept[0] = False
-    return np.asarray(kept[pieces], np.bool_)
+    return np.asarray(kept[parts], np.bool_)
 
 
 def thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

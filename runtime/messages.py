@@ -143,7 +143,7 @@ class Scored(Envelope):
     """One picture that was judged as a whole, and what is to be said of it."""
 
     kind: Literal["scored"] = "scored"
-    schema_version: Literal["ferrosight.scored/1"] = Field(default="ferrosight.scored/1", alias="schema")
+    schema_version: Literal["ferrosight.scored/2"] = Field(default="ferrosight.scored/2", alias="schema")
     model: ModelIdentity
     frame_index: int = Field(ge=0)
     source: str = Field(default="", description="path of the picture where it came from a file")
@@ -152,6 +152,12 @@ class Scored(Envelope):
     verdict: Score
     result: Result
     latency_ms: dict[str, float] = Field(description="by stage, and 'total' since end of exposure")
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _the_first_version_is_the_same_with_fewer_tasks(cls, found: object) -> object:
+        # Journals keep what was published; every result of version 1 is one of version 2.
+        return "ferrosight.scored/2" if found == "ferrosight.scored/1" else found
 
     def frame_range(self) -> tuple[int, int]:
         """The one picture that was scored."""

@@ -147,4 +147,43 @@ class GrainResult(Wire):
         return f"G {self.grain_number:.2f} +- {self.uncertainty:.2f}{mixed}{doubt}"
 
 
-Result = Annotated[FractureResult | CrackResult | PhaseResult | GrainResult, Field(discriminator="task")]
+class GrainMeasure(Wire):
+    """What one procedure of ASTM E112 counts on traced boundaries."""
+
+    procedure: Literal["planimetric", "lines", "circles"] = Field(
+        description="Jeffries' count of grains, Heyn's intercepts on a grid of lines, or Abrams' on circles"
+    )
+    grain_number: float = Field(description="ASTM G")
+    interval: float = Field(ge=0, description="half of the 95 % interval of G, from the spread between fields or lines")
+    counted: float = Field(ge=0, description="grains, or intersections with a boundary")
+    fields: int = Field(ge=1, description="fields or test lines")
+    mean_intercept_mm: float = Field(gt=0, description="of a planimetric count the root of the mean grain area")
+
+
+class BoundaryResult(Wire):
+    """The grain boundaries of one micrograph, and the grain size that is counted on them."""
+
+    task: Literal["boundary"] = "boundary"
+    lines: Raster = Field(description="the traced boundaries: 1 on a line of one pixel, 0 elsewhere")
+    mean_intercept_px: float | None = Field(
+        description="from boundary to boundary on a grid of lines; null where too few cross one"
+    )
+    measures: tuple[GrainMeasure, ...] = Field(
+        description="by each procedure that finds enough to count; none where nobody said the scale"
+    )
+    reason: str = Field(default="", description="why the measures should not be relied on; empty where they may be")
+
+    @property
+    def headline(self) -> str:
+        """The result in one line."""
+        figures = ", ".join(
+            f"G {each.grain_number:.2f} +- {each.interval:.2f} ({each.procedure})" for each in self.measures
+        )
+        length = "" if self.mean_intercept_px is None else f"mean intercept {self.mean_intercept_px:.1f} px"
+        said = figures or length or "no grain size"
+        return f"{said}, not relied on: {self.reason}" if self.reason else said
+
+
+Result = Annotated[
+    FractureResult | CrackResult | PhaseResult | GrainResult | BoundaryResult, Field(discriminator="task")
+]

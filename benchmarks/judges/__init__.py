@@ -18,6 +18,7 @@ JUDGES: Mapping[str, str] = MappingProxyType(
         "crack": "benchmarks.judges.crack",
         "phase": "benchmarks.judges.phase",
         "grain": "benchmarks.judges.grain",
+        "boundary": "benchmarks.judges.boundary",
     }
 )
 

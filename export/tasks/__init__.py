@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TASKS: Mapping[str, str] = MappingProxyType(
     {
+        "boundary": "export.tasks.boundary",
         "crack": "export.tasks.crack",
         "fracture": "export.tasks.fracture",
         "grain": "export.tasks.grain",

@@ -23,6 +23,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
         "crack": "runtime.golden.crack",
         "phase": "runtime.golden.phase",
         "grain": "runtime.golden.grain",
+        "boundary": "runtime.golden.boundary",
     }
 )
 """The module of each task; its `COMPARE` has, by role, what gives the figures."""

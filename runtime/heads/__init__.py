@@ -19,6 +19,7 @@ HEADS: Mapping[str, str] = MappingProxyType(
         "crack": "runtime.heads.crack",
         "phase": "runtime.heads.phase",
         "grain": "runtime.heads.grain",
+        "boundary": "runtime.heads.boundary",
     }
 )
 """The module of each task, by the task that a bundle names in its spec."""

@@ -50,3 +50,12 @@ def test_a_pen_of_any_width_draws_the_same_line():
     narrow[20] = True
     wide[18:23] = True
     assert np.array_equal(thinned(wide)[:, 5:-5], narrow[:, 5:-5])
+
+
+def test_speckle_in_a_line_is_no_grain():
+    picture = drawn(255)
+    picture[18:23] = 255
+    picture[20, 30] = 0
+    with_it = trace_lines(picture, certain=0.5, faint=0.5, min_length_px=5)
+    without = trace_lines(picture, certain=0.5, faint=0.5, min_length_px=5, min_grain_px=4)
+    assert with_it.sum() > without.sum() == 60
