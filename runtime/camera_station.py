@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from camera.grabber import Grabber
+from camera.promptness import run_when_woken
 from runtime.bundle import Bundle
 from runtime.config import StationConfig
 from runtime.engine import EngineSettings
@@ -15,9 +17,17 @@ from runtime.errors import ConfigError
 from runtime.loop import Loop, LoopSettings
 from runtime.messages import RunEnded, RunStarted
 from runtime.station_parts import StationParts
+from runtime.swap.changes import Changes
+from runtime.swap.preparation import Terms, make_ready
+from runtime.triggered.request_socket import RequestSocket
+from runtime.triggered.requests import HEADER_BYTES
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from camera.config import CameraSettings
+    from runtime.config import SwapSettings
 
 IN_FLIGHT = 3
 """Batches that the loop holds at a time; the ring needs room for these and for what the camera brings meanwhile."""
@@ -43,7 +53,8 @@ def run_camera(
     camera: CameraSettings,
     parts: StationParts,
     stopped: Callable[[], bool],
-    ready: Callable[[], None],
+    ready: Callable[[str], None],
+    reload: threading.Event,
 ) -> RunEnded:
     """Inspect until the camera ends, or somebody asks to stop.
 
@@ -52,7 +63,9 @@ def run_camera(
         camera: Its camera.
         parts: Its parts, open.
         stopped: Asked between batches.
-        ready: Called once, before the first frame is taken.
+        ready: Called once with the endpoint of requests for another bundle (empty where none are taken), before the
+            first frame is taken.
+        reload: Set by whoever wants the station's own bundle opened again.
 
     Raises:
         ConfigError: The camera's size is not the bundle's.
@@ -61,14 +74,18 @@ def run_camera(
     with contextlib.ExitStack() as opened:
         height_px, width_px = frame_size(parts.bundle, camera)
         # Engines first: they take seconds to load, and a camera that runs meanwhile would lose frames.
-        engines = EngineSettings(config.batch, IN_FLIGHT, height_px, width_px, config.threads, config.arithmetic)
+        engines = EngineSettings(
+            config.batch, IN_FLIGHT, height_px, width_px, config.threads, config.arithmetic, config.cuda_api
+        )
         pipeline = opened.enter_context(
             parts.head.open_pipeline(parts.bundle, config.backend, engines, config.precision)
         )
         grabber = opened.enter_context(Grabber(camera, ring=config.ring, watch=config.grabber))
         _check_size(config, camera, (grabber.height_px, grabber.width_px), (height_px, width_px))
         pipeline.register(grabber.pixels)
-        opened.callback(pipeline.close)  # a device lets go of the ring before the ring goes
+        changes = None
+        if config.swap is not None:
+            changes = opened.enter_context(_changes(config, config.swap, parts, engines, grabber.pixels, reload))
         loop = Loop(
             grabber,
             pipeline,
@@ -78,12 +95,41 @@ def run_camera(
             lambda envelope: RunStarted(
                 **envelope, model=parts.model, camera=camera.name, mm_per_px=config.facts.mm_per_px
             ),
+            due_change=_never if changes is None else changes.due,
         )
-        ready()
+        opened.callback(lambda: loop.serving.pipeline.close())  # a device lets go of the ring before the ring goes
+        ready("" if changes is None else changes.endpoint)
         # What lives now lives as long as the station: the collector need not walk it again beside every batch.
         gc.collect()
         gc.freeze()
+        run_when_woken()
         return loop.run(stopped)
+
+
+def _changes(
+    config: StationConfig,
+    swap: SwapSettings,
+    parts: StationParts,
+    engines: EngineSettings,
+    frames: NDArray[np.uint8],
+    reload: threading.Event,
+) -> Changes:
+    """What makes other bundles ready while this one serves."""
+    terms = Terms(parts.bundle.spec.task, config.backend, config.precision, engines, config.rules, config.facts)
+    return Changes(
+        config.name,
+        parts.model,
+        lambda path: make_ready(path, terms),
+        frames,
+        bundle=config.bundle,
+        folder=config.bundle.parent if swap.bundles is None else swap.bundles,
+        requests=RequestSocket(swap.endpoint, HEADER_BYTES, context=parts.context, curve=parts.curve),
+        reload=reload,
+    )
+
+
+def _never() -> None:
+    """A station without a table for swaps keeps its bundle."""
 
 
 def frame_size(bundle: Bundle, camera: CameraSettings) -> tuple[int, int]:

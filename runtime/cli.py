@@ -1,4 +1,4 @@
-"""The line's commands, with those of `runtime.triggered.cli`: demo, inspect, run, watch."""
+"""The line's commands, with those of `runtime.triggered.cli` and `runtime.swap.cli`: demo, inspect, run, watch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from runtime.metallography import app as metallography_commands
+from runtime.swap.cli import app as swap_commands
 from runtime.triggered.cli import app as triggered_commands
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(triggered_commands)
+app.add_typer(swap_commands)
 app.add_typer(metallography_commands)
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"

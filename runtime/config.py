@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from camera.config import CameraSettings, GrabberSettings, RingSettings
+from runtime.cuda import DEFAULT_API, CudaApi
 from runtime.errors import ConfigError
 from runtime.facts import Facts
 from runtime.spec import Arithmetic
@@ -52,6 +53,19 @@ class WireSettings(Settings):
     curve: CurveSettings | None = None
 
 
+class SwapSettings(Settings):
+    """Changing the bundle while the line runs; without this table a station keeps the bundle that it started with.
+
+    SIGHUP then asks for the station's own `bundle` again, whose folder may hold another one by now.
+    """
+
+    endpoint: str = Field(default="tcp://127.0.0.1:5559", description="ROUTER endpoint to bind; 'ferrosight swap' asks")
+    bundles: Path | None = Field(
+        default=None,
+        description="folder in which bundles that are asked for must lie; unset: the one that holds the station's own",
+    )
+
+
 class StationConfig(Settings):
     """One camera or trigger, one bundle, one loop, in a process of its own.
 
@@ -71,6 +85,9 @@ class StationConfig(Settings):
         "has it; unset: what the bundle says",
     )
     threads: int | None = Field(default=None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
+    cuda_api: CudaApi = Field(
+        default=DEFAULT_API, description="by which library a GPU is driven; with pycuda there are no CUDA graphs"
+    )
     batch: int = Field(default=8, ge=1, le=256, description="most frames in a batch")
     deadline_ms: float = Field(
         default=0.0, ge=0, description="longest wait for a batch to fill; 0 takes what is there at once"
@@ -87,6 +104,7 @@ class StationConfig(Settings):
     ring: RingSettings = Field(default=RingSettings(), description="between the camera and the inspection")
     grabber: GrabberSettings = Field(default=GrabberSettings(), description="the camera's process")
     wire: WireSettings = WireSettings()
+    swap: SwapSettings | None = Field(default=None, description="whether the bundle may be changed while the line runs")
     rules: dict[str, Any] = Field(default_factory=dict, description="the task's rules for a verdict; see its head")
 
     @model_validator(mode="after")
@@ -96,7 +114,7 @@ class StationConfig(Settings):
             raise ValueError(
                 f"found {' and '.join(given) or 'neither camera nor trigger'}, expected exactly one of them"
             )
-        unused = self.model_fields_set & {"ring", "grabber", "batch", "deadline_ms"}
+        unused = self.model_fields_set & {"ring", "grabber", "batch", "deadline_ms", "swap"}
         if self.trigger is not None and unused:
             raise ValueError(f"{', '.join(sorted(unused))} is for cameras, and this station has a trigger")
         return self
@@ -105,7 +123,8 @@ class StationConfig(Settings):
     def endpoints(self) -> tuple[str, ...]:
         """Where the station binds."""
         request = () if self.trigger is None else (self.trigger.request.endpoint,)
-        return self.wire.publish, self.wire.replay, *request
+        swap = () if self.swap is None else (self.swap.endpoint,)
+        return self.wire.publish, self.wire.replay, *request, *swap
 
 
 class LineConfig(Settings):
@@ -164,9 +183,14 @@ def _anchor(station: StationConfig, folder: Path) -> StationConfig:
         if curve.client_public_keys is not None:
             keys["client_public_keys"] = folder / curve.client_public_keys
         wire = wire.model_copy(update={"curve": curve.model_copy(update=keys)})
+    swap = station.swap
+    if swap is not None:
+        bundles = (folder / station.bundle).parent if swap.bundles is None else folder / swap.bundles
+        swap = swap.model_copy(update={"bundles": bundles})
     return station.model_copy(
         update={
             "bundle": folder / station.bundle,
+            "swap": swap,
             "journal": folder / station.journal,
             "camera": camera,
             "trigger": None if station.trigger is None else _anchor_trigger(station.trigger, folder),

@@ -74,6 +74,39 @@ class Desk(Protocol):
 
 
 @dataclass(slots=True)
+class Serving:
+    """A bundle at work.
+
+    Attributes:
+        pipeline: Its engines.
+        answerer: Turns a frame's raw outputs into its message; keeps the state that passes from frame to frame.
+    """
+
+    pipeline: Pipeline
+    answerer: Answerer
+
+
+class Change(Protocol):
+    """A bundle that is ready to take over, or the news that one could not be made ready; see `runtime.swap`."""
+
+    def take(self, old: Serving) -> Serving:
+        """Called between two batches, with none on its way: what serves from now on, which may be the old one.
+
+        Raises:
+            EngineError: Neither can serve any more.
+        """
+        ...
+
+    def message(self, envelope: dict[str, Any], next_index: int | None) -> Message:
+        """What is published of it, once it was taken."""
+        ...
+
+    def done(self, message: Message) -> None:
+        """It was published."""
+        ...
+
+
+@dataclass(slots=True)
 class Flight:
     """One batch on its way, and the time at which each stage was done with it."""
 
@@ -110,6 +143,7 @@ class Loop:
         settings: Batch and patience.
         started: Fills `run_started` once the first envelope is known.
         clock_ns: Monotonic clock, the same that stamps the frames.
+        due_change: Asked between batches for a change of the bundle; None says that there is none.
     """
 
     def __init__(
@@ -121,10 +155,12 @@ class Loop:
         settings: LoopSettings,
         started: Callable[[dict[str, Any]], RunStarted],
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        *,
+        due_change: Callable[[], Change | None] = lambda: None,
     ) -> None:
         self._source = source
-        self._pipeline = pipeline
-        self._answerer = answerer
+        self._serving = Serving(pipeline, answerer)
+        self._due_change = due_change
         self._desk = desk
         self._settings = settings
         self._started = started
@@ -133,6 +169,11 @@ class Loop:
         self._flights: deque[Flight | Lost] = deque()
         self._failures = 0
         self._found: Counter[str] = Counter()
+
+    @property
+    def serving(self) -> Serving:
+        """The bundle at work now, whose engines the caller closes."""
+        return self._serving
 
     def run(self, stopped: Callable[[], bool] = lambda: False) -> RunEnded:
         """Inspect until the camera ends or somebody asks to stop.
@@ -156,6 +197,8 @@ class Loop:
                 if not asked and stopped():
                     asked = True
                     self._source.stop()
+                if (change := self._due_change()) is not None:
+                    self._swap(change)
                 self._turn(self._next(0.0 if self._flights else IDLE_S))
             self._land()
         except EngineError as error:
@@ -177,7 +220,7 @@ class Loop:
             if not self._flights:
                 books = self._books.coverage()
                 self._desk.idle("running", books.frames_inspected, books.frames_missed)
-                self._pipeline.keep_awake()
+                self._serving.pipeline.keep_awake()
                 return
             self._advance(len(self._flights))
             self._settle()
@@ -194,11 +237,19 @@ class Loop:
             self._advance(len(self._flights))
             self._settle()
 
+    def _swap(self, change: Change) -> None:
+        """Let another bundle take over, once every batch of the old one is answered."""
+        self._land()
+        self._serving = change.take(self._serving)
+        message = change.message(self._desk.envelope(self._clock_ns()), self._books.next_index)
+        self._desk.publish([message])
+        change.done(message)
+
     def _begin(self, batch: Batch) -> Flight:
         flight = Flight(batch, None)
         flight.stamps_ns["wait"] = self._clock_ns()
         try:
-            flight.pending = self._pipeline.start(batch.pixels)
+            flight.pending = self._serving.pipeline.start(batch.pixels)
         except EngineError as error:
             flight.error = error
         return flight
@@ -210,7 +261,7 @@ class Loop:
                 continue
             flight.advanced = True
             try:
-                self._pipeline.advance(flight.pending)
+                self._serving.pipeline.advance(flight.pending)
             except EngineError as error:
                 flight.error, flight.pending = error, None
             flight.stamps_ns["gate"] = self._clock_ns()
@@ -228,12 +279,12 @@ class Loop:
         try:
             if flight.pending is not None:
                 try:
-                    raw = self._pipeline.finish(flight.pending)
+                    raw = self._serving.pipeline.finish(flight.pending)
                 except EngineError as error:
                     flight.error = error
                 else:
                     self._answer(flight, raw)
-                    self._pipeline.release(flight.pending)
+                    self._serving.pipeline.release(flight.pending)
             if flight.error is not None:
                 self._fail(flight, flight.error)
         finally:
@@ -243,7 +294,7 @@ class Loop:
         flight.stamps_ns["segment"] = self._clock_ns()
         messages: list[Message] = []
         for frame, output in zip(flight.batch.frames(), raw, strict=True):
-            answer = self._answerer.answer(frame, output)
+            answer = self._serving.answerer.answer(frame, output)
             stamps = {**flight.stamps_ns, "decide": self._clock_ns()}
             messages.append(
                 answer.message(self._desk.envelope(frame.captured_ns), latency_ms(frame.captured_ns, stamps))
@@ -285,7 +336,7 @@ class Loop:
         self._miss(batch.first_index, batch.first_index + len(batch), reason, detail)
 
     def _miss(self, first: int, stop: int, reason: MissedReason, detail: str) -> None:
-        self._answerer.gap()
+        self._serving.answerer.gap()
         self._books.missed(first, stop)
         self._desk.publish(
             [

@@ -182,6 +182,35 @@ class Overridden(Envelope):
     reason: str = Field(min_length=1, max_length=2000, description="why")
 
 
+class Swapped(Envelope):
+    """Another bundle serves from here on: messages before this one are the old bundle's, those after it the new one's.
+
+    `captured_at` is when it took over, between two batches.
+    """
+
+    kind: Literal["swapped"] = "swapped"
+    schema_version: Literal["ferrosight.swapped/1"] = Field(default="ferrosight.swapped/1", alias="schema")
+    before: ModelIdentity = Field(description="what served until now")
+    model: ModelIdentity = Field(description="what serves from now on")
+    next_index: int | None = Field(
+        ge=0, description="the first frame of the camera's counter that it answers for; null before the run's first"
+    )
+    name: str = Field(min_length=1, max_length=200, description="who asked for it")
+    reason: str = Field(max_length=2000, description="why")
+
+
+class SwapRefused(Envelope):
+    """A bundle was to take over and could not: the old one serves on, and no frame was touched."""
+
+    kind: Literal["swap_refused"] = "swap_refused"
+    schema_version: Literal["ferrosight.swap_refused/1"] = Field(default="ferrosight.swap_refused/1", alias="schema")
+    model: ModelIdentity = Field(description="what serves on")
+    bundle: str = Field(description="path of the bundle that was asked for")
+    name: str = Field(min_length=1, max_length=200, description="who asked for it")
+    reason: str = Field(max_length=2000, description="why they did")
+    detail: str = Field(min_length=1, description="what is wrong with the bundle, and what to do")
+
+
 MissedReason = Literal[
     "camera_lost",
     "ring_full",
@@ -259,7 +288,8 @@ class Heartbeat(Envelope):
 
 
 Message = Annotated[
-    RunStarted | Inspected | Scored | Overridden | Missed | RunEnded | Heartbeat, Field(discriminator="kind")
+    RunStarted | Inspected | Scored | Overridden | Swapped | SwapRefused | Missed | RunEnded | Heartbeat,
+    Field(discriminator="kind"),
 ]
 
 MESSAGE: TypeAdapter[Message] = TypeAdapter(Message)
@@ -270,6 +300,8 @@ KINDS: dict[str, type[Envelope]] = {
     "inspected": Inspected,
     "scored": Scored,
     "overridden": Overridden,
+    "swapped": Swapped,
+    "swap_refused": SwapRefused,
     "missed": Missed,
     "run_ended": RunEnded,
     "heartbeat": Heartbeat,

@@ -14,6 +14,7 @@ from typing import Any
 from runtime.delivery.cursor import Cursor
 from runtime.delivery.wire import Wire
 from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
+from runtime.swap.requests import SwapRequest
 from runtime.triggered.requests import OverrideRequest, RequestError, ScoreRequest
 
 MODELS: tuple[type[Wire], ...] = (
@@ -25,6 +26,7 @@ MODELS: tuple[type[Wire], ...] = (
     ScoreRequest,
     OverrideRequest,
     RequestError,
+    SwapRequest,
     Cursor,
 )
 """Every model that leaves the process."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def run_line(path: Path, *, only: str | None = None, check: bool = False, as_jso
             )
         return 0
     if len(stations) > 1:
-        return _run_apart(path, [station.name for station in stations], as_json)
+        return _run_apart(path, stations, as_json)
     return run_station(line, stations[0], report)
 
 
@@ -73,9 +73,11 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
     Returns:
         0 when every frame was inspected, 1 when frames were missed.
     """
-    stop = threading.Event()
+    stop, reload = threading.Event(), threading.Event()
     with contextlib.ExitStack() as opened:
         opened.enter_context(_signals(stop))
+        if config.swap is not None:
+            opened.enter_context(_hang_up(reload.set))
         bundle = open_bundle(config.bundle)
         _check(config, bundle)
         parts = open_parts(opened, line, config, bundle)
@@ -95,7 +97,14 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
                 lambda endpoint: report({"event": "ready", **about, "request": endpoint}),
             )
         elif config.camera is not None:
-            ended = run_camera(config, config.camera, parts, stop.is_set, lambda: report({"event": "ready", **about}))
+            ended = run_camera(
+                config,
+                config.camera,
+                parts,
+                stop.is_set,
+                lambda endpoint: report({"event": "ready", **about, **({"swap": endpoint} if endpoint else {})}),
+                reload,
+            )
         else:
             raise ConfigError(f"station {config.name}: found neither camera nor trigger, expected one. Add its table.")
         report(
@@ -149,12 +158,31 @@ def _signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run_apart(path: Path, names: list[str], as_json: bool) -> int:
+@contextlib.contextmanager
+def _hang_up(reload: Callable[[], object]) -> Iterator[None]:
+    """SIGHUP, which service managers send for a reload, asks for the bundle's folder to be opened again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: reload())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _run_apart(path: Path, stations: Sequence[StationConfig], as_json: bool) -> int:
     """Run each station in a process of its own; the first failure stops the others. Gives the worst exit code."""
     command = [sys.executable, "-m", "ferrosight", "run", str(path), *(["--json"] if as_json else [])]
     stop = threading.Event()
-    with _signals(stop):
-        processes = [subprocess.Popen([*command, "--station", name], start_new_session=True) for name in names]
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(_signals(stop))
+        processes = [
+            subprocess.Popen([*command, "--station", station.name], start_new_session=True) for station in stations
+        ]
+        swapping = [process for process, station in zip(processes, stations, strict=True) if station.swap is not None]
+        if swapping:
+            opened.enter_context(_hang_up(lambda: [each.send_signal(signal.SIGHUP) for each in swapping]))
         while any(process.poll() is None for process in processes):
             if stop.wait(0.1) or any(process.returncode not in (None, 0, 1) for process in processes):
                 for process in processes:

@@ -23,6 +23,7 @@ class Running:
     replay: str
     errors: Path
     request: str = ""
+    swap: str = ""
 
     def next_event(self) -> dict[str, Any]:
         """The next event that the station reports; an empty one once it has closed its output."""
@@ -107,7 +108,9 @@ def station(config: Path) -> Iterator[Running]:
         line = process.stdout.readline()
         assert line, f"the station ended early: {errors.read_text()}"
         event = json.loads(line)
-        yield Running(process, event["publish"], event["replay"], errors, event.get("request", ""))
+        yield Running(
+            process, event["publish"], event["replay"], errors, event.get("request", ""), event.get("swap", "")
+        )
     finally:
         process.kill()
         process.wait()

@@ -242,6 +242,9 @@ class BoundaryAnswerer:
     def gap(self) -> None:
         """Nothing passes from one micrograph to the next."""
 
+    def follow(self, before: object) -> None:
+        """Nothing passes from picture to picture."""
+
 
 def open_pipeline(
     bundle: Bundle, backend: str, settings: EngineSettings, precision: Precision | None = None

@@ -46,7 +46,7 @@ def score(
     from runtime.facts import Facts, read_facts
 
     missed = False
-    with _client(request, station, timeout_s, server_key, own_key) as client:
+    with open_client(request, station, timeout_s, server_key, own_key) as client:
         for picture in pictures:
             try:
                 data = picture.read_bytes()
@@ -55,7 +55,7 @@ def score(
             facts = read_facts(picture, Facts()).model_dump(exclude_defaults=True)
             answer = client.score(data, str(picture), facts)
             missed |= answer.message.kind != "scored"
-            _show(answer, as_json)
+            show_answer(answer, as_json)
     sys.exit(1 if missed else 0)
 
 
@@ -79,13 +79,14 @@ def override(
     for option, text in (("--name", name), ("--reason", reason)):
         if not text.strip():
             raise typer.BadParameter("found nothing, expected some words", param_hint=option)
-    with _client(request, station, timeout_s, server_key, own_key) as client:
-        _show(client.override(sequence, allowed, name.strip(), reason.strip()), as_json)
+    with open_client(request, station, timeout_s, server_key, own_key) as client:
+        show_answer(client.override(sequence, allowed, name.strip(), reason.strip()), as_json)
 
 
-def _client(
+def open_client(
     endpoint: str, station: str | None, timeout_s: float, server_key: Path | None, own_key: Path | None
 ) -> RequestClient:
+    """What asks a station; see `RequestClient`."""
     from runtime.delivery.sockets import CurveClient
     from runtime.triggered.client import RequestClient
 
@@ -93,7 +94,7 @@ def _client(
     return RequestClient(endpoint, station, timeout_s=timeout_s, curve=curve)
 
 
-def _show(answer: Answer, as_json: bool) -> None:
+def show_answer(answer: Answer, as_json: bool) -> None:
     """One message, as `watch` shows it, and whether it was there before."""
     from rich.console import Console
 

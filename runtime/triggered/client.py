@@ -1,4 +1,4 @@
-"""Asks a triggered station for scores, and gives it an operator's word."""
+"""Asks a triggered station for scores, gives it an operator's word, and asks a station for a change of its bundle."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from runtime.delivery.sockets import Context, CurveClient, connect, open_socket
 from runtime.errors import WireError
 from runtime.messages import MESSAGE, Message, json_of
+from runtime.swap.requests import SwapRequest
 from runtime.triggered.requests import ERROR, KNOWN, NEW, OverrideRequest, RequestError, RequestReason, ScoreRequest
 
 TRIES = 3
-"""How often a request is sent before it is given up. Sending it again is safe: a picture is scored once."""
+"""How often a request is sent before it is given up. Sending it again is safe: a picture is scored once, and a bundle
+that serves is not opened again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Answer:
     """What a station says to a request.
 
     Attributes:
-        message: The message, as journaled and published: `scored`, `missed` or `overridden`.
+        message: The message, as journaled and published: `scored`, `missed` or `overridden`; `swapped` or
+            `swap_refused` where a bundle was asked for.
         known: It was there before this request.
     """
 
@@ -112,6 +115,21 @@ class RequestClient:
             station=self._station, scored_sequence=scored_sequence, verdict=verdict, name=name, reason=reason
         )
         return self._ask([json_of(request)])
+
+    def swap(self, bundle: str, name: str, reason: str = "") -> Answer:
+        """Have a station go on with another bundle; `swap_refused` where the old one serves on.
+
+        Args:
+            bundle: Its folder, from the station's folder of bundles on.
+            name: Who asks.
+            reason: Why.
+
+        Raises:
+            ValueError: The name is blank.
+            RequestRefusedError: The station takes no such request, or the bundle serves already.
+            WireError: It does not answer, or speaks another version.
+        """
+        return self._ask([json_of(SwapRequest(station=self._station, bundle=bundle, name=name, reason=reason))])
 
     def close(self) -> None:
         """Close the socket; calling it again does nothing."""

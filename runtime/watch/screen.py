@@ -14,7 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from runtime.delivery.client import GapError, Received, Subscriber
-from runtime.messages import Inspected, Message, Missed, Overridden, RunEnded, RunStarted, Scored, json_of
+from runtime.messages import (
+    Inspected,
+    Message,
+    Missed,
+    Overridden,
+    RunEnded,
+    RunStarted,
+    Scored,
+    Swapped,
+    SwapRefused,
+    json_of,
+)
 from runtime.watch.command import Show, Tally
 
 SILENT_S = 3.0
@@ -156,6 +167,12 @@ def _words(message: Message) -> list[str | tuple[str, str]]:
                 (f"{message.verdict:<10}", style),
                 f"by {message.name}, {message.verdict_before} in message {message.scored_sequence}: {message.reason}",
             ]
+        case Swapped(model=model):
+            named = f"{model.bundle} {model.digest[:8]} instead of {message.before.digest[:8]}"
+            return [("bundle swapped ", "bold"), f"{named}, asked by {message.name}. {message.reason}"]
+        case SwapRefused():
+            asked = f"{message.bundle}, asked by {message.name}; {message.model.digest[:8]} serves on: {message.detail}"
+            return [("swap refused ", "bold red"), asked]
         case Missed(source=source) if source:
             return [f"{Path(source).name}  ", ("missed", "bold red"), f": {message.reason} {message.detail}"]
         case Missed():

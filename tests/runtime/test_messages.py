@@ -32,6 +32,8 @@ from tests.runtime.delivery.wire import (
     run_ended,
     run_started,
     scored,
+    swap_refused,
+    swapped,
 )
 
 HEARTBEAT = Heartbeat(
@@ -52,6 +54,8 @@ ONE_OF_EACH: list[Message] = [
     run_ended(4),
     HEARTBEAT,
     overridden(5, 3),
+    swapped(6),
+    swap_refused(7),
 ]
 VERSIONS = {"missed": 2}
 
@@ -75,7 +79,7 @@ def test_the_topic_is_station_and_kind() -> None:
 
 
 def test_messages_answer_for_their_frames_and_for_no_others() -> None:
-    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), (9, 10), None, None, None]
+    assert [message.frame_range() for message in ONE_OF_EACH] == [None, (1, 2), (5, 9), (9, 10), *[None] * 5]
 
 
 def test_messages_answer_for_their_picture_and_for_no_other() -> None:

@@ -32,6 +32,8 @@ from runtime.messages import (
     RunStarted,
     Scored,
     StripBox,
+    Swapped,
+    SwapRefused,
     json_of,
     topic_of,
     utc_text,
@@ -160,6 +162,36 @@ def overridden(
         verdict=verdict,
         name="M. Hadfield",
         reason="inverse fracture at the hammer side",
+    )
+
+
+def swapped(sequence: int, next_index: int | None = 7) -> Swapped:
+    return Swapped(
+        line=LINE,
+        station=STATION,
+        run="coil-7",
+        sequence=sequence,
+        captured_at=moment(sequence),
+        before=MODEL,
+        model=MODEL.model_copy(update={"digest": "7b" * 32}),
+        next_index=next_index,
+        name="M. Hadfield",
+        reason="trained on the new grade",
+    )
+
+
+def swap_refused(sequence: int) -> SwapRefused:
+    return SwapRefused(
+        line=LINE,
+        station=STATION,
+        run="coil-7",
+        sequence=sequence,
+        captured_at=moment(sequence),
+        model=MODEL,
+        bundle="bundles/strip-8",
+        name="M. Hadfield",
+        reason="trained on the new grade",
+        detail="bundle bundles/strip-8: gate.fp16.onnx is missing. Copy the whole folder again.",
     )
 
 

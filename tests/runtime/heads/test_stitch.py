@@ -131,6 +131,36 @@ def test_a_defect_over_three_frames_is_one() -> None:
     assert [dict(frame.new_defects) for frame in frames] == [{"class 1": 1}, {}, {}]
 
 
+@examples(deadline=None)
+@given(tall_masks(), st.integers(1, 6), st.data())
+def test_another_bundle_of_the_same_classes_goes_on_with_every_defect(
+    tall: tuple[np.ndarray, int], minimum: int, data: st.DataObject
+) -> None:
+    mask, height = tall
+    using = settings(minimum, classes=2)
+    swap_at = data.draw(st.integers(0, mask.shape[1] // height))
+    tracker, frames = DefectTracker(using, 1.0), []
+    for index in range(mask.shape[1] // height):
+        if index == swap_at:
+            tracker, before = DefectTracker(using, 1.0), tracker
+            tracker.follow(before)
+        rows = mask[:, index * height : (index + 1) * height]
+        frames.append(
+            tracker.add(FramePlace(index, height, mask.shape[2], index * height / 1e3), parts_of(rows, using))
+        )
+    assert frames == track(mask, height, using)
+
+
+def test_a_bundle_of_other_classes_ends_every_defect_and_counts_the_ids_on() -> None:
+    frame = FramePlace(0, 2, 5)
+    before = DefectTracker(settings(classes=1))
+    assert before.add(frame, parts_of(picture("..#.. ..#.."), settings())).defects[0].defect_id == 1
+    after = DefectTracker(settings(classes=2))
+    after.follow(before)
+    (defect,) = after.add(FramePlace(1, 2, 5), parts_of(picture("..#.. ....."), settings())).defects
+    assert (defect.defect_id, defect.continues_above) == (2, False)
+
+
 def test_corners_touch_across_a_border() -> None:
     frames = track(picture("#.... .#..#"), 1, settings())
     assert [defect.defect_id for defect in frames[1].defects] == [1, 2]

@@ -24,6 +24,8 @@ from tests.runtime.delivery.wire import (
     overridden,
     run_ended,
     run_started,
+    swap_refused,
+    swapped,
 )
 
 BOOKS = Coverage(frames_expected=6, frames_inspected=3, frames_missed=3, complete=True)
@@ -146,6 +148,13 @@ def test_a_missed_picture_is_named_and_missed_frames_are_counted() -> None:
 def test_an_override_names_who_and_why() -> None:
     line = line_of(Received(overridden(46, 45), (), recovered=False)).plain
     assert "A7-1  rejected  by M. Hadfield, accepted in message 45: inverse fracture at the hammer side" in line
+
+
+def test_a_swap_names_both_bundles_and_a_refused_one_says_why() -> None:
+    line = line_of(Received(swapped(47), (), recovered=False)).plain
+    assert "bundle swapped strip 7b7b7b7b instead of 5e5e5e5e, asked by M. Hadfield" in line
+    line = line_of(Received(swap_refused(48), (), recovered=False)).plain
+    assert "swap refused bundles/strip-8, asked by M. Hadfield; 5e5e5e5e serves on: bundle" in line
 
 
 def test_the_station_is_found_by_its_heartbeat(station: Station) -> None:
