@@ -39,15 +39,40 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JS
 @bench.command()
 def latency(
     bundle: Annotated[Path, typer.Argument(help="The bundle.")] = SHIPPED,
+    papers: Annotated[
+        bool,
+        typer.Option(help="Instead: every network of the five papers' tasks, shipped and the papers' own."),
+    ] = False,
+    task: Annotated[list[str] | None, typer.Option(help="Of --papers, only this task. More than once.")] = None,
+    variant: Annotated[str, typer.Option(help="Of --papers: compact, paper or both.")] = "compact,paper",
+    lead: Annotated[
+        bool, typer.Option(help="Of the papers' own networks, only what a paper proposes or compares its speed with.")
+    ] = False,
+    cache: Annotated[
+        Path, typer.Option(help="Where the papers' networks are kept, exported with random weights.")
+    ] = Path("out/papers"),
     backend: Annotated[list[str] | None, typer.Option(help="Backend; may be given more than once.")] = None,
     batch: Annotated[str, typer.Option(help="Batches, with commas between.")] = "1,2,4,8",
     graph: Annotated[
         list[str] | None, typer.Option(help="Graph of the bundle, such as gate; unset: all. More than once.")
     ] = None,
-    precision: PrecisionOption = None,
-    runs: Annotated[int, typer.Option(min=1, help="Batches timed in each cell; below 100 the p99 is the max.")] = 100,
+    precision: Annotated[
+        Literal["fp32", "fp16", "all"] | None,
+        typer.Option(help="Which files are run; unset: fp16 where the bundle has it."),
+    ] = None,
+    beside: Annotated[
+        str, typer.Option(help="What each row is held against in the same minutes: bare, eager, compile, or none.")
+    ] = "bare,eager,compile",
+    idle_s: Annotated[
+        float | None, typer.Option(min=0.1, help="Also the first batch after so many idle seconds.")
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Batches timed in each cell; below 1000 the p99.9 is the max, below 100 the p99.")
+    ] = 100,
     warm_up: Annotated[int, typer.Option(min=0, help="Batches before, not timed.")] = 5,
-    most_s: Annotated[float, typer.Option(min=0.01, help="Seconds after which a cell ends early.")] = 30.0,
+    most_s: Annotated[float, typer.Option(min=0.01, help="Seconds after which each way in a cell ends early.")] = 30.0,
+    compile_most_s: Annotated[float, typer.Option(min=0.0, help="Seconds of torch.compile, all in all.")] = 120.0,
+    most_total_s: Annotated[float | None, typer.Option(min=1.0, help="Seconds after which no cell is begun.")] = None,
     slots: Annotated[int, typer.Option(min=1, help="Batches in flight for the frames a second.")] = 2,
     threads: ThreadsOption = None,
     size: Annotated[
@@ -56,16 +81,18 @@ def latency(
     out: OutOption = Path("out/bench"),
     as_json: JsonOption = False,
 ) -> None:
-    """Latency of each graph of a bundle, by backend and batch: p50, p95, p99, max, and frames a second.
+    """Latency of networks, by backend, precision and batch: percentiles, stages, memory, and beside torch.
 
-    Each cell opens an engine for its batch and times 'submit' to 'collect' with nothing else in flight, then frames a
-    second with all slots taken. Nothing is left out of a time but the upload of weights.
+    Each cell opens an engine for its batch and times 'submit' to 'collect' with nothing else in flight, in turns with
+    torch and with the backend's own API; then frames a second with all slots taken. With --papers at the sizes of the
+    papers' pictures, with the papers' own figures beside it.
     """
-    from benchmarks.latency import LatencyPlan, cells_of, latency_markdown, measure_latency
-    from benchmarks.plots import plot_latency
-    from runtime.bundle import open_bundle
+    from benchmarks.latency.cli import Papers, plan_of, run_bundle, run_papers
+    from benchmarks.latency.markdown import latency_markdown
+    from benchmarks.latency.plot import plot_latency
 
-    plan = LatencyPlan(
+    plan = plan_of(
+        beside,
         backends=tuple(backend or ("openvino",)),
         batches=_batches(batch),
         graphs=tuple(graph) if graph else None,
@@ -73,12 +100,18 @@ def latency(
         runs=runs,
         warm_up=warm_up,
         most_s=most_s,
+        compile_most_s=compile_most_s,
+        most_total_s=most_total_s,
+        idle_s=idle_s,
         slots=slots,
         threads=threads,
         size_px=None if size is None else _size(size),
     )
-    with _progress(len(cells_of(open_bundle(bundle), plan)), quiet=as_json) as begin:
-        report = measure_latency(bundle, plan, lambda cell: begin(str(cell)))
+    if papers:
+        asked = Papers(tuple(task or ()), variant, lead, SHIPPED.parent, cache)
+        report = run_papers(asked, plan, lambda steps: _progress(steps, quiet=as_json), _console().print)
+    else:
+        report = run_bundle(bundle, plan, lambda steps: _progress(steps, quiet=as_json))
     _tell(report.to_json(), latency_markdown(report), out, "latency", as_json=as_json)
     plot_latency(report, out / "latency.png")
 
@@ -189,7 +222,10 @@ def line_speed(
 
 @bench.command("compare")
 def compare_reports(
-    first: Annotated[Path, typer.Argument(metavar="A.json", help="A report of 'bench latency' or 'bench line-speed'.")],
+    first: Annotated[
+        Path,
+        typer.Argument(metavar="A.json", help="A report of 'bench latency', 'bench line-speed' or 'make gpu-check'."),
+    ],
     second: Annotated[Path, typer.Argument(metavar="B.json", help="Another one of the same benchmark.")],
     as_json: JsonOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from benchmarks.latency import LatencyReport
+from benchmarks.latency.report import LatencyReport
 from benchmarks.line_speed import LineSpeedReport
 from benchmarks.report import Report, markdown_table
 from runtime.errors import ConfigError
@@ -18,6 +18,7 @@ from runtime.errors import ConfigError
 Better = Literal["lower", "higher"]
 Row = tuple[str, str, Better, float]
 """What was measured, the figure, which way is better, and the value."""
+LATENCY_SCHEMA = "ferrosight.bench_latency/2"
 
 
 class ComparedRow(Report):
@@ -53,10 +54,15 @@ class Comparison(Report):
 
 def _latency_rows(report: Any) -> Iterator[Row]:
     for row in LatencyReport.model_validate(report).rows:
-        what = f"{row.graph} {row.height_px}x{row.width_px}, {row.backend} {row.precision}, batch {row.batch}"
+        size = f"{row.height_px}x{row.width_px}"
+        what = f"{row.title} {size}, {row.backend} {row.precision}, batch {row.batch}"
         yield what, "p50 ms", "lower", row.batch_ms.p50
         yield what, "p99 ms", "lower", row.batch_ms.p99
         yield what, "frames/s", "higher", row.throughput_fps
+        if row.memory_mib is not None:
+            yield what, "memory MiB", "lower", row.memory_mib
+        for rival in row.rivals:
+            yield what, f"times faster than {rival.name}", "higher", rival.times_faster
 
 
 def _line_speed_rows(report: Any) -> Iterator[Row]:
@@ -68,8 +74,20 @@ def _line_speed_rows(report: Any) -> Iterator[Row]:
         yield what, "m/s", "higher", found.highest_mps
 
 
+def _gpu_check_rows(report: Any) -> Iterator[Row]:
+    """Of all its steps that timed networks."""
+    for step in report["steps"]:
+        found = step["found"]
+        if isinstance(found, dict) and found.get("schema") == LATENCY_SCHEMA:
+            yield from _latency_rows(found)
+
+
 READERS: Mapping[str, Callable[[Any], Iterator[Row]]] = MappingProxyType(
-    {"ferrosight.bench_latency/1": _latency_rows, "ferrosight.bench_line_speed/1": _line_speed_rows}
+    {
+        LATENCY_SCHEMA: _latency_rows,
+        "ferrosight.gpu_check/2": _gpu_check_rows,
+        "ferrosight.bench_line_speed/1": _line_speed_rows,
+    }
 )
 """From a report's JSON to its figures, by its schema."""
 
@@ -98,7 +116,7 @@ def compare(first: Path, second: Path) -> Comparison:
         first=str(first),
         second=str(second),
         machines=(_machine(reports[0]), _machine(reports[1])),
-        bundles=(reports[0]["bundle"]["digest"][:12], reports[1]["bundle"]["digest"][:12]),
+        bundles=(_bundles(reports[0]), _bundles(reports[1])),
         rows=tuple(
             ComparedRow(what=what, figure=figure, better=better, first=value, second=found[1][what, figure][1])
             for (what, figure), (better, value) in found[0].items()
@@ -144,6 +162,12 @@ def _rows(path: Path, kind: str, report: Any) -> dict[tuple[str, str], tuple[Bet
         raise ConfigError(
             f"bench compare: {path} is not valid at {place}: {first['msg']}. Measure again with this ferrosight."
         ) from error
+
+
+def _bundles(report: Mapping[str, Any]) -> str:
+    """Digests of one bundle or of several, which a latency report may have."""
+    named = report.get("bundles") or [report[key] for key in ("bundle",) if key in report]
+    return ", ".join(f"{each['name']} {each['digest'][:12]}" for each in named) or "as its steps name them"
 
 
 def _machine(report: Mapping[str, Any]) -> str:

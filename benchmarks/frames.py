@@ -51,3 +51,25 @@ def frame_size(graph: GraphSpec, asked: tuple[int, int] | None) -> tuple[int, in
     if asked is not None and (height, width) != asked:
         raise ValueError(f"found {asked[0]}x{asked[1]} px, expected {height}x{width}, the size of the graph")
     return height, width
+
+
+DRAWN_FRAMES = 4
+"""Different pictures of a task in a batch; a larger batch shows them again."""
+
+
+def network_frames(task: str, count: int, size_px: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """(count, 1, H, W) uint8 synthetic pictures such as a task's network is given.
+
+    Args:
+        task: As a bundle names it; one that is unknown here gets a strip.
+        count: How many.
+        size_px: Rows and columns.
+        seed: Which strip.
+    """
+    from export.tasks import TASKS, export_task
+
+    golden = {found.name: found.golden for found in map(export_task, TASKS)}.get(task)
+    if task == "strip" or golden is None:
+        return steel_frames(count, size_px, seed)
+    drawn = golden(min(count, DRAWN_FRAMES), size_px)
+    return np.ascontiguousarray(drawn[np.arange(count) % len(drawn)])

@@ -1,8 +1,9 @@
 """Everything that needs an NVIDIA GPU, in one go: `make gpu-check`, or `python -m benchmarks.gpu_check`.
 
 A GPU is often at hand for minutes only, on a machine that is not one's own. So this runs the tests that need one,
-builds plans for it, measures their parity, times them and finds the line's speed, in the order of what matters most,
-until its time is up; and it writes one file that says what was done, what was found, and what was not reached.
+builds plans for it, measures their parity, times them beside torch, finds the line's speed and times the papers' own
+networks, in the order of what matters most, until its time is up; and it writes one file that says what was done, what
+was found, and what was not reached. `ferrosight bench compare` reads two such files.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from benchmarks.latency import LatencyPlan, latency_markdown, measure_latency, run_once
+from benchmarks.device import DeviceState, read_device
+from benchmarks.latency.markdown import latency_markdown
+from benchmarks.latency.measure import Session, measure_latency
+from benchmarks.latency.networks import Network, PaperChoice, paper_networks
+from benchmarks.latency.papers import PAPERS
+from benchmarks.latency.plans import with_plans
+from benchmarks.latency.report import LatencyPlan, LatencyReport
 from benchmarks.line_speed import LineSpeedPlan, line_speed_markdown, measure_line_speed
 from benchmarks.machine import Machine, read_machine
 from benchmarks.report import Report
-from runtime.backends import BACKENDS, open_engine
+from runtime.backends import BACKENDS
 from runtime.bundle import open_bundle
 from runtime.cuda import open_cuda
 from runtime.doctor.report import Asked, examine
-from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
 
@@ -43,6 +49,14 @@ TESTS_S = 240.0
 BATCH = (1, 8, 32)
 IDLE_S = 10.0
 """After so long a GPU has dropped its clocks."""
+COMPILE_S = 25.0
+"""Of torch.compile in a step: for the first network and batch, and no more."""
+PAPERS_FIRST = "fracture"
+"""The one paper that tells its own latency."""
+LATENCY = LatencyPlan(
+    batches=BATCH, runs=1000, most_s=2.0, slots=3, beside=("bare", "eager", "compile"), compile_most_s=COMPILE_S
+)
+"""How networks are timed; each step says of which backend, and how much of this there is time for."""
 
 State = Literal["passed", "failed", "not reached"]
 
@@ -59,9 +73,11 @@ class StepResult(Report):
 class GpuCheck(Report):
     """The one file."""
 
-    schema_version: Literal["ferrosight.gpu_check/1"] = Field(default="ferrosight.gpu_check/1", alias="schema")
+    schema_version: Literal["ferrosight.gpu_check/2"] = Field(default="ferrosight.gpu_check/2", alias="schema")
     checked_at: str = Field(description="UTC, ISO 8601")
     machine: Machine
+    before: DeviceState
+    after: DeviceState
     gpu: dict[str, Any]
     steps: tuple[StepResult, ...]
 
@@ -128,22 +144,27 @@ def run_steps(
 
 
 def steps_for(bundles: Sequence[Path], flavours: Sequence[FlavourName], capability: str) -> list[Step]:
-    """All steps for some bundles, whose folders get plans."""
+    """All steps for some bundles, whose folders get plans; the papers' networks lie beside them."""
     steps = [Step("doctor", lambda _: _doctor(flavours)), Step("tests", _tests, 60.0)]
-    for bundle in bundles:
+    strips = [bundle for bundle in bundles if open_bundle(bundle).spec.task == "strip"]
+    for bundle in (*strips, *(bundle for bundle in bundles if bundle not in strips)):
         for flavour in flavours:
             name = f"{bundle.name} on {flavour}"
             steps += [
-                Step(f"build {name}", lambda _, b=bundle, f=flavour: _build(b, f, capability)),
-                Step(f"parity {name}", lambda _, b=bundle, f=flavour: _parity(b, f)),
-                Step(f"latency {name}", lambda _, b=bundle, f=flavour: _latency(b, f), 20.0),
-                Step(f"after idling {name}", lambda _, b=bundle, f=flavour: _idle(b, f), 30.0),
+                Step(f"build {name}", functools.partial(_build, bundle, flavour, capability)),
+                Step(f"parity {name}", functools.partial(_parity, bundle, flavour)),
+                Step(f"latency {name}", functools.partial(_latency, bundle, flavour), 20.0),
             ]
-    for bundle in bundles:
-        if open_bundle(bundle).spec.task == "strip":
-            for flavour in flavours:
-                run = functools.partial(_line_speed, bundle, flavour)
-                steps.append(Step(f"line speed {bundle.name} on {flavour}", run, 60.0))
+    for task in (PAPERS_FIRST, *(task for task in PAPERS if task != PAPERS_FIRST)):
+        for flavour in flavours:
+            cache = bundles[0].parent / "papers"
+            steps.append(Step(f"papers {task} on {flavour}", functools.partial(_papers, task, flavour, cache), 60.0))
+        if task == PAPERS_FIRST:
+            steps += [
+                Step(f"line speed {strip.name} on {flavour}", functools.partial(_line_speed, strip, flavour), 60.0)
+                for strip in strips
+                for flavour in flavours
+            ]
     return steps
 
 
@@ -165,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpu-check: no TensorRT. Run: {FLAVOURS['tensorrt_rtx'].install_command}", file=sys.stderr)
         return 2
     given: list[Path] = asked.bundle or sorted(path.parent for path in (ROOT / "models").glob("*/spec.json"))
-    machine = read_machine()
+    machine, before = read_machine(), read_device()
     with tempfile.TemporaryDirectory(prefix="ferrosight-gpu-") as folder:
         # Copies: plans of this GPU are of no use in a checkout.
         bundles = [Path(shutil.copytree(path, Path(folder) / path.name)) for path in given]
@@ -174,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = GpuCheck(
         checked_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         machine=machine,
+        before=before,
+        after=read_device(),
         gpu={"name": gpu.name, "capability": gpu.capability, "driver_cuda": gpu.driver_cuda},
         steps=results,
     )
@@ -209,18 +232,20 @@ def _tests(left_s: float) -> Any:
     return found
 
 
-def _build(bundle: Path, flavour: FlavourName, capability: str) -> Any:
+def _build(bundle: Path, flavour: FlavourName, capability: str, left_s: float) -> Any:
     from export.to_tensorrt import Sizes, build_plans
 
+    del left_s  # a build cannot be cut short
     height_px, width_px = _golden_size(bundle)
     sizes = Sizes(BATCH, (height_px, height_px, height_px), (width_px, width_px, width_px))
     plans = build_plans(bundle, sizes, flavour=flavour, targets=(capability,))
     return [{"plan": plan.path.name, "size_bytes": plan.size_bytes} for plan in plans]
 
 
-def _parity(bundle: Path, flavour: FlavourName) -> Any:
+def _parity(bundle: Path, flavour: FlavourName, left_s: float) -> Any:
     from export.on_device import prove_plans
 
+    del left_s
     proofs = prove_plans(bundle, flavour)
     found = [result.model_dump() for proof in proofs for result in proof.record.results]
     if not all(proof.holds for proof in proofs):
@@ -228,36 +253,36 @@ def _parity(bundle: Path, flavour: FlavourName) -> Any:
     return found
 
 
-def _latency(bundle: Path, flavour: FlavourName) -> Any:
-    plan = LatencyPlan(backends=(flavour,), batches=BATCH, runs=200, most_s=6.0, slots=3, size_px=_free_size(bundle))
-    report = measure_latency(bundle, plan)
+def _latency(bundle: Path, flavour: FlavourName, left_s: float) -> Any:
+    """Every graph of a bundle; for a strip, whose line stands still between coils, the first batch after that too."""
+    strip = open_bundle(bundle).spec.task == "strip"
+    changes = {
+        "backends": (flavour,),
+        "size_px": _free_size(bundle),
+        "most_total_s": left_s,
+        "compile_most_s": COMPILE_S if strip else 0.0,
+        "idle_s": IDLE_S if strip else None,
+    }
+    return _said(measure_latency(bundle, LATENCY.model_copy(update=changes)))
+
+
+def _papers(task: str, flavour: FlavourName, cache: Path, left_s: float) -> Any:
+    """What a paper proposes, with random weights at the size of its pictures: exported, built, proven and timed."""
+    begun_s = time.monotonic()
+    plan = LATENCY.model_copy(update={"backends": (flavour,)})
+    choice = PaperChoice((task,), ("paper",), lead=True)
+    found = list(with_plans(paper_networks(choice, ROOT / "models", cache), plan, cache))
+    networks = [each for each in found if isinstance(each, Network)]
+    notes = [each for each in found if isinstance(each, str)]
+    if not networks:
+        raise StepFailedError(notes)
+    plan = plan.model_copy(update={"most_total_s": max(1.0, left_s - (time.monotonic() - begun_s))})
+    return _said(Session(plan, keep_going=True).measure(networks, f"the paper's networks of {task}", notes))
+
+
+def _said(report: LatencyReport) -> Any:
     print(latency_markdown(report), flush=True)
-    return [row.model_dump() for row in report.rows]
-
-
-def _idle(bundle: Path, flavour: FlavourName) -> Any:
-    """The first batch after the device stood still, left alone and kept awake."""
-    import numpy as np
-
-    opened = open_bundle(bundle)
-    height_px, width_px = _golden_size(bundle)
-    settings = EngineSettings(max_batch=1, slots=1, height_px=height_px, width_px=width_px)
-    frames = np.zeros((1, 1, height_px, width_px), np.uint8)
-    role = next(iter(opened.spec.graphs))
-    found: dict[str, float] = {}
-    with open_engine(flavour, opened.model_file(role), opened.spec.graphs[role], settings) as engine:
-        for name, kept_awake in (("left_alone_ms", False), ("kept_awake_ms", True)):
-            for _ in range(50):
-                run_once(engine, frames)
-            until = time.monotonic() + IDLE_S
-            while time.monotonic() < until:
-                time.sleep(0.2)
-                if kept_awake:
-                    engine.keep_awake()
-            before_ns = time.perf_counter_ns()
-            run_once(engine, frames)
-            found[name] = round((time.perf_counter_ns() - before_ns) / 1e6, 3)
-    return found
+    return report.model_dump(mode="json", by_alias=True)
 
 
 def _line_speed(bundle: Path, flavour: FlavourName, left_s: float) -> Any:

@@ -17,7 +17,7 @@ FLAGS_OF_NOTE = (
 )  # fmt: skip
 """What decides how fast a CPU multiplies small numbers, on x86 and on Arm."""
 
-LIBRARIES = ("numpy", "openvino", "onnxruntime", "tensorrt-rtx", "tensorrt", "pyzmq", "pydantic", "scipy")
+LIBRARIES = ("numpy", "openvino", "onnxruntime", "tensorrt-rtx", "tensorrt", "torch", "pyzmq", "pydantic", "scipy")
 
 _CPUINFO = Path("/proc/cpuinfo")
 

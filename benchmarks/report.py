@@ -39,6 +39,12 @@ class Percentiles(Report):
     max: float
 
 
+class TailPercentiles(Percentiles):
+    """The same with the one in a thousand, which of fewer than 1000 times is the largest seen."""
+
+    p999: float
+
+
 class BundleName(Report):
     """Which bundle was measured."""
 
@@ -62,6 +68,20 @@ def percentiles_ms(times_ns: ArrayLike, digits: int = 4) -> Percentiles:
         raise ValueError("percentiles: found no times, expected at least one. Measure longer.")
     p50, p95, p99 = (round(float(v), digits) for v in np.percentile(times, (50, 95, 99), method="higher"))
     return Percentiles(p50=p50, p95=p95, p99=p99, max=round(float(times.max()), digits))
+
+
+def tail_percentiles_ms(times_ns: ArrayLike, digits: int = 4) -> TailPercentiles:
+    """The spread of times given in nanoseconds, out to the one in a thousand.
+
+    Raises:
+        ValueError: There are no times.
+
+    >>> tail_percentiles_ms([1_000_000, 2_000_000, 9_000_000]).p999
+    9.0
+    """
+    spread = percentiles_ms(times_ns, digits)
+    p999 = float(np.percentile(np.asarray(times_ns, np.float64) / 1e6, 99.9, method="higher"))
+    return TailPercentiles(**spread.model_dump(), p999=round(p999, digits))
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -55,6 +55,13 @@ class ILogger:
     INTERNAL_ERROR, ERROR, WARNING, INFO = range(4)
 
 
+class Logger(ILogger):
+    """The library's own, which prints."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+
 def software_plan(onnx: bytes, profile: dict[str, list[Sequence[int]]], **facts: Any) -> bytes:
     """A plan of the software TensorRT."""
     header = {"profile": profile, "workspace_bytes": WORKSPACE_BYTES, **facts}
@@ -76,6 +83,7 @@ class SoftwareTensorRt:
     EngineValidity = EngineValidity
     TensorIOMode = TensorIOMode
     ILogger = ILogger
+    Logger = Logger
 
     def __init__(
         self, cuda: SoftwareCuda, version: str = "1.7.1.116", validity: EngineValidity = EngineValidity.VALID

@@ -29,7 +29,7 @@ SYSTEM_LIBRARIES = "usr/lib"
 
 def check_gpu(around: Surroundings, asked: Asked) -> Iterator[Finding]:
     """Driver and cards, as the driver's own tool names them."""
-    rows = _rows(around)
+    rows = read_gpus(around)
     if rows:
         for number, row in enumerate(rows):
             found = (
@@ -105,7 +105,7 @@ def check_tensorrt(around: Surroundings, asked: Asked) -> Iterator[Finding]:
 
 def check_clocks(around: Surroundings, asked: Asked) -> Iterator[Finding]:
     """Clocks, power and what slows them down: the difference between a benchmark and a shift."""
-    for number, row in enumerate(_rows(around) or ()):
+    for number, row in enumerate(read_gpus(around)):
         found = (
             f"{row['clocks.sm']} of {row['clocks.max.sm']}, {row['power.draw']} of {row['power.limit']}, "
             f"{row['temperature.gpu']} C"
@@ -139,21 +139,30 @@ def check_clocks(around: Surroundings, asked: Asked) -> Iterator[Finding]:
 
 
 def _throttling(around: Surroundings) -> Iterator[Finding]:
+    for number, reasons in slowed_by(around).items():
+        yield Finding(
+            "Clocks and power", f"GPU {number}", "problem", f"slowed down now: {', '.join(reasons)}",
+            "Look after its cooling and its power supply.",
+        )  # fmt: skip
+
+
+def slowed_by(around: Surroundings) -> dict[int, tuple[str, ...]]:
+    """What holds the clocks of GPUs back now, by the GPU's number; those that run freely are not named."""
     said = around.run(["nvidia-smi", "--query-gpu=clocks_throttle_reasons.active", "--format=csv,noheader"])
+    found: dict[int, tuple[str, ...]] = {}
     for number, line in enumerate((said or "").splitlines()):
         try:
             bits = int(line.strip(), 16)
         except ValueError:
             continue
-        reasons = [name for bit, name in REASONS.items() if bits & bit]
+        reasons = tuple(name for bit, name in REASONS.items() if bits & bit)
         if reasons:
-            yield Finding(
-                "Clocks and power", f"GPU {number}", "problem", f"slowed down now: {', '.join(reasons)}",
-                "Look after its cooling and its power supply.",
-            )  # fmt: skip
+            found[number] = reasons
+    return found
 
 
-def _rows(around: Surroundings) -> list[dict[str, str]]:
+def read_gpus(around: Surroundings) -> list[dict[str, str]]:
+    """What nvidia-smi says of each GPU, by the names of `FIELDS`; empty where there is none."""
     said = around.run(["nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader"])
     rows = [[part.strip() for part in line.split(",")] for line in (said or "").splitlines()]
     return [dict(zip(FIELDS, row, strict=True)) for row in rows if len(row) == len(FIELDS)]

@@ -19,9 +19,23 @@ def run(*arguments: object) -> str:
 
 def test_bench_latency_prints_and_writes_one_report(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench"
-    options = ("--batch", "1, 2", "--runs", 2, "--graph", "gate", "--threads", 1, "--out", out, "--json")
+    options = (
+        "--batch",
+        "1, 2",
+        "--runs",
+        2,
+        "--graph",
+        "gate",
+        "--threads",
+        1,
+        "--beside",
+        "bare",
+        "--out",
+        out,
+        "--json",
+    )
     report = json.loads(run("bench", "latency", tiny, *options))
-    assert report["schema"] == "ferrosight.bench_latency/1"
+    assert report["schema"] == "ferrosight.bench_latency/2"
     assert [row["batch"] for row in report["rows"]] == [1, 2]
     assert set(report["machine"]) >= {"cpu", "cores", "memory_gib", "flags", "load_average", "libraries"}
     assert json.loads((out / "latency.json").read_text()) == report
@@ -56,6 +70,9 @@ def test_evaluate_is_readable_and_its_json_is_the_same_report(tiny: Path, tmp_pa
         (("bench", "latency", "BUNDLE", "--batch", "1,x"), "expected whole numbers"),
         (("bench", "latency", "BUNDLE", "--batch", "0"), "expected whole numbers"),
         (("bench", "latency", "BUNDLE", "--size", "256"), "expected ROWSxCOLUMNS"),
+        (("bench", "latency", "BUNDLE", "--beside", "tensorflow"), "expected some of bare, eager, compile, or none"),
+        (("bench", "latency", "--papers", "--task", "welds"), "found the task 'welds', expected one of strip"),
+        (("bench", "latency", "--papers", "--variant", "small"), "found the variant 'small', expected one of compact"),
         (("bench", "overhead", "BUNDLE", "--only", "speed"), "expected one of cascade"),
     ],
 )

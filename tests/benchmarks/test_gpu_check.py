@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu_check
+from benchmarks.device import read_device
 from benchmarks.gpu_check import GpuCheck, Step, StepFailedError, StepResult, run_steps, steps_for
 from benchmarks.machine import read_machine
 from tests.gpu import needs_gpu, no_gpu
@@ -44,7 +45,15 @@ def test_nothing_is_begun_when_the_time_is_up() -> None:
 def test_the_file_comes_back_and_what_was_not_reached_is_no_failure() -> None:
     reached = StepResult(name="a", state="passed", seconds=1, found=None)
     late = StepResult(name="b", state="not reached", seconds=0, found="too late")
-    check = GpuCheck(checked_at="2024-05-01T00:00:00+00:00", machine=read_machine(), gpu={}, steps=(reached, late))
+    now = read_device()
+    check = GpuCheck(
+        checked_at="2024-05-01T00:00:00+00:00",
+        machine=read_machine(),
+        before=now,
+        after=now,
+        gpu={},
+        steps=(reached, late),
+    )
     assert check.passed
     assert GpuCheck.model_validate_json(check.to_json()) == check
     assert not check.model_copy(update={"steps": (reached.model_copy(update={"state": "failed"}),)}).passed
@@ -53,7 +62,8 @@ def test_the_file_comes_back_and_what_was_not_reached_is_no_failure() -> None:
 def test_a_plan_is_proven_before_it_is_timed(tiny: Path) -> None:
     names = [step.name for step in steps_for([tiny], ["tensorrt_rtx"], "8.9")]
     kinds = [name.split()[0] for name in names]
-    assert kinds == ["doctor", "tests", "build", "parity", "latency", "after", "line"]
+    assert kinds == ["doctor", "tests", "build", "parity", "latency", "papers", "line", *["papers"] * 4]
+    assert names[5] == "papers fracture on tensorrt_rtx", "the paper that tells its own latency comes first"
 
 
 @pytest.mark.skipif(not no_gpu(), reason="there is a GPU")
@@ -63,7 +73,7 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "check.json").exists()
 
 
-@pytest.mark.parametrize("step", ["build", "parity", "latency", "after"], ids=str)
+@pytest.mark.parametrize("step", ["build", "parity", "latency"], ids=str)
 @pytest.mark.parametrize("_", [pytest.param(None, marks=needs_gpu, id="gpu")])
 def test_the_steps_run_on_a_gpu(step: str, _: None, tiny: Path, tmp_path: Path) -> None:
     import shutil
@@ -73,7 +83,7 @@ def test_the_steps_run_on_a_gpu(step: str, _: None, tiny: Path, tmp_path: Path) 
     with open_cuda() as cuda:
         capability = cuda.gpu.capability
     bundle = Path(shutil.copytree(tiny, tmp_path / "tiny"))
-    wanted = ["build", "parity", "latency", "after"]
+    wanted = ["build", "parity", "latency"]
     steps = [each for each in steps_for([bundle], ["tensorrt_rtx"], capability) if each.name.split()[0] in wanted]
     results = list(run_steps(steps[: wanted.index(step) + 1], 300.0))
     assert [each.state for each in results] == ["passed"] * len(results), [each.found for each in results]

@@ -1,0 +1,93 @@
+"""Before networks are timed on a GPU: their bundles copied to a place of their own, built for it, and proven on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.latency.networks import Network
+from benchmarks.latency.report import LatencyPlan
+from benchmarks.latency.untrained import FINITE, Told
+from runtime.backends import BACKENDS
+from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.cuda import open_cuda
+from runtime.errors import BundleError, EngineError
+from runtime.plans.flavours import FLAVOURS, FlavourName
+
+
+def with_plans(
+    networks: Iterable[Network | str], plan: LatencyPlan, cache: Path, tell: Told = lambda _: None
+) -> Iterator[Network | str]:
+    """The networks, in bundles that have a proven plan for every TensorRT that is asked for.
+
+    Args:
+        networks: What is to be measured; notes of what is left out pass through.
+        plan: Backends, batches and precision.
+        cache: Where copies of bundles go; plans of one GPU are of no use in a checkout.
+        tell: Told of each bundle that is built.
+
+    Yields:
+        A network in its copy, or why there is no plan of it. Without a backend of a GPU, all as they are.
+
+    Raises:
+        EngineError: There is no GPU or no TensorRT.
+    """
+    flavours: list[FlavourName] = [name for name in FLAVOURS if name in plan.backends and BACKENDS[name].on_gpu]
+    ready: dict[Path, Bundle | str] = {}
+    found = list(networks)
+    for network in found:
+        if isinstance(network, str) or not flavours:
+            yield network
+            continue
+        path = network.bundle.path
+        if path not in ready:
+            sizes = [each.size_px for each in found if isinstance(each, Network) and each.bundle.path == path]
+            tell(f"building {network.bundle.spec.name} for {' and '.join(flavours)}")
+            try:
+                ready[path] = _built(network, sizes, flavours, plan, cache / "plans" / path.name)
+            except (BundleError, EngineError) as error:
+                ready[path] = f"{network}: no plan: {error}"
+        bundle = ready[path]
+        yield bundle if isinstance(bundle, str) else replace(network, bundle=bundle)
+
+
+def _built(
+    network: Network, sizes: Sequence[tuple[int, int]], flavours: Sequence[FlavourName], plan: LatencyPlan, copy: Path
+) -> Bundle:
+    """The bundle's copy with plans for all sizes and batches, proven on this GPU.
+
+    Raises:
+        BundleError: The bundle is not sound, or its parity fails on the GPU.
+        EngineError: A graph cannot be built.
+    """
+    from export.on_device import prove_plans
+    from export.to_tensorrt import Sizes, build_plans
+
+    if not copy.exists():
+        shutil.copytree(network.bundle.path, copy, ignore=shutil.ignore_patterns("engines"))
+    with np.load(copy / GOLDEN_FILE) as arrays:
+        # The golden frames are run too: parity is measured on them.
+        height_px, width_px = (int(each) for each in arrays["frames"].shape[2:])
+    heights, widths = zip((height_px, width_px), *sizes, strict=True)
+    largest = max(*plan.batches, 2)
+    asked = Sizes((1, min(8, largest), largest), _range(heights, sizes[0][0]), _range(widths, sizes[0][1]))
+    for flavour in flavours:
+        for precision in network.precisions(plan.precision):
+            with open_cuda() as cuda:
+                targets = (cuda.gpu.capability,)
+            build_plans(copy, asked, flavour=flavour, targets=targets, precision=precision)
+        untrained = dict.fromkeys(network.bundle.spec.graphs, FINITE)
+        proofs = prove_plans(copy, flavour, comparisons=None if network.trained else untrained)
+        for proof in proofs:
+            if not proof.holds:
+                failed = [f"{each.figure} {each.value:.4g}" for each in proof.record.results if not each.holds]
+                raise BundleError(f"{proof.plan_file}: parity fails on this GPU: {', '.join(failed)}")
+    return open_bundle(copy)
+
+
+def _range(sizes: Sequence[int], usual: int) -> tuple[int, int, int]:
+    return min(sizes), usual, max(sizes)

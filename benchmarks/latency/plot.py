@@ -1,0 +1,64 @@
+"""A latency report as a picture: a panel for each network, milliseconds a frame against the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.latency.report import LatencyReport, LatencyRow
+from benchmarks.plots import COLOURS, INK, TARGET, panel_grid, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 4
+"""Most panels side by side."""
+RIVAL_MARKERS = ("x", "+", "1", "2", "3", "4")
+
+
+def plot_latency(report: LatencyReport, path: Path) -> None:
+    """p50 as a line with a whisker to p99 for each backend, and a mark for everything that was held against it."""
+    by_network: dict[tuple[str, int, int], list[LatencyRow]] = {}
+    for row in report.rows:
+        by_network.setdefault((row.title, row.height_px, row.width_px), []).append(row)
+    figure, axes = panel_grid(len(by_network), COLUMNS)
+    for axis, ((title, height_px, width_px), rows) in zip(axes, by_network.items(), strict=True):
+        _plot_network(axis, rows)
+        axis.set_title(f"{title}\n{height_px}x{width_px}, {rows[0].parameters / 1e6:.1f} M", color=INK, fontsize=9)
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("ms a frame: p50, whisker to p99", color=INK)
+    figure.suptitle(f"{report.machine.heading}; at the end {report.after.load_average[0]:.2f}", fontsize=8, color=INK)
+    save(figure, path)
+
+
+def _plot_network(axis: Axes, rows: Sequence[LatencyRow]) -> None:
+    batches = sorted({row.batch for row in rows})
+    engines = list(dict.fromkeys((row.backend, row.precision) for row in rows))
+    for number, engine in enumerate(engines):
+        own = sorted((row for row in rows if (row.backend, row.precision) == engine), key=lambda row: row.batch)
+        middle = [row.frame_ms.p50 for row in own]
+        reach = [row.frame_ms.p99 - row.frame_ms.p50 for row in own]
+        axis.errorbar(
+            [row.batch for row in own],
+            middle,
+            yerr=[[0.0] * len(own), reach],
+            marker="o",
+            capsize=3,
+            color=COLOURS[number % len(COLOURS)],
+            label=", ".join(engine),
+        )
+    # Torch is the same beside every backend of a device: the first one's turns stand for all.
+    first = [row for row in rows if (row.backend, row.precision) == engines[0]]
+    names = list(dict.fromkeys(rival.name for row in first for rival in row.rivals if rival.name.startswith("torch")))
+    for name, marker in zip(names, RIVAL_MARKERS, strict=False):
+        points = [(row.batch, rival.p50_ms / row.batch) for row in first for rival in row.rivals if rival.name == name]
+        axis.plot(*zip(*points, strict=True), marker, color=INK, label=name)
+    published = next((row.published for row in rows if row.published is not None), None)
+    if published is not None:
+        axis.axhline(published.latency_ms, color=TARGET, linestyle="--", label=f"paper: {published.latency_ms:g} ms")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(batches, [str(batch) for batch in batches])
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("frames in a batch", color=INK)
+    axis.legend(frameon=False, fontsize=7)
