@@ -95,6 +95,12 @@ def choose_recipe(
     if variant not in names:
         raise ConfigError(f"--variant is {variant!r}, expected paper or compact.")
     file = path or RECIPES / names[variant]
+    if path is None and not file.is_file():
+        known = [name for name, recipe in names.items() if (RECIPES / recipe).is_file()]
+        raise ConfigError(
+            f"--variant is {variant!r}: found no paper's network for {task}, expected {' or '.join(known)}. "
+            "Say so, or give a --recipe."
+        )
     changes: list[str] = []
     if data is not None:
         kind, _, folder = data.partition("=")

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ferrosight import KNOWN_ERRORS
+from runtime.errors import ConfigError
 from train.cli import app, choose_recipe
 from train.recipe import RECIPES, load_recipe
 
@@ -88,3 +89,8 @@ def test_data_of_the_recipes_kind_keep_the_recipes_settings(folder):
 def test_data_of_another_kind_take_nothing_from_the_recipe():
     chosen = choose_recipe("strip-segmenter", "compact", TILES, "synthetic", ["data.train_strips=2"], None)
     assert chosen.data == {"kind": "synthetic", "train_strips": 2}
+
+
+def test_a_task_without_a_papers_network_says_which_there_is():
+    with pytest.raises(ConfigError, match="found no paper's network for boundary, expected compact"):
+        choose_recipe("boundary", "paper", None, None, [], None)
