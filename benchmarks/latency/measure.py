@@ -266,6 +266,7 @@ class Session:
             return None
         ticket = engine.submit(frames)
         outputs = engine.collect(ticket)
+        answer(frames, outputs)  # the first one loads what the head works with
         times: list[int] = []
         end_ns = self.clock_ns() + POST_MOST_S * 1e9
         while len(times) < POST_MOST_BATCHES and (not times or self.clock_ns() < end_ns):

@@ -103,7 +103,7 @@ def torch_rivals(
                 continue
             label = f"torch {'eager' if way == 'eager' else 'compiled'}, {SHORT[name]}"
             if way == "compile" and not may_compile():
-                yield f"{network}, batch {len(frames)}: {label}: the time for compiling was used up"
+                yield f"{label}: its time was used up; rows without a figure of it come after that"
                 continue
             run = batch(compile_as=COMPILE_MODES[device] if way == "compile" else None)
             try:
