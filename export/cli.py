@@ -138,13 +138,24 @@ def build(
         str | None, typer.Option(metavar="MIN,OPT,MAX", help="Columns, where the graphs leave them free.")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again what is there.")] = False,
+    prove: Annotated[
+        bool | None,
+        typer.Option(
+            "--parity/--no-parity",
+            help="Measure the plans' parity on this machine's GPU at once.",
+            show_default="yes for tensorrt, which builds on the GPU that runs the plan",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build TensorRT plans of a bundle's graphs, into the bundle: INT8 where it has such a file, else half.
 
-    tensorrt_rtx builds for compute capabilities and needs no GPU; tensorrt builds for the GPU of this machine.
+    tensorrt_rtx builds for compute capabilities and needs no GPU; tensorrt builds for the GPU of this machine, and
+    measures parity there at once. Exit code 0, or 1 when a parity does not hold: that plan never serves.
     """
+    from export.on_device import prove_plans
     from export.to_tensorrt import TARGETS, Sizes, build_plans
+    from runtime.plans.flavours import FLAVOURS
 
     sizes = Sizes(
         batch=_three("--batch", batch),
@@ -160,9 +171,17 @@ def build(
             rebuild=rebuild,
             progress=lambda role, phase, done, total: report(f"{role}: {phase}", done, total),
         )
-    typer.echo(json.dumps([_plan_facts(plan) for plan in plans], indent=2) if as_json else _plans_text(plans))
-    if not as_json:
-        typer.echo(f"Before a plan serves, on each GPU: ferrosight parity {bundle} --backend {backend.value}")
+        on_device = not FLAVOURS[backend.value].ahead_of_time if prove is None else prove
+        proofs = prove_plans(bundle, backend.value, report=report) if on_device else ()
+    if as_json:
+        found = {proof.plan_file: _proof_facts(proof) for proof in proofs}
+        plan_facts = [{**_plan_facts(plan), "parity": found.get(plan.manifest.plan_file)} for plan in plans]
+        typer.echo(json.dumps(plan_facts, indent=2))
+    else:
+        typer.echo(_plans_text(plans))
+        said = f"Before a plan serves, on each GPU: ferrosight parity {bundle} --backend {backend.value}"
+        typer.echo(_proofs_text(proofs) if on_device else said)
+    sys.exit(0 if all(proof.holds for proof in proofs) else 1)
 
 
 @app.command()

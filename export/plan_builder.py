@@ -5,6 +5,7 @@ Written against what TensorRT 10.3 to 11 and TensorRT-RTX share; the library com
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +13,21 @@ from typing import Any, NoReturn
 
 from runtime.errors import EngineError
 from runtime.plans.manifest import EngineManifest
+from runtime.plans.user_cache import UserCache
 from runtime.spec import GraphSpec
 
 Progress = Callable[[str, str, int, int], None]
 """Told the graph's role, the phase, the steps done and the steps of the phase."""
 
 
-def build_plan(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest, progress: Progress) -> memoryview:
+def build_plan(
+    trt: Any,
+    model: Path,
+    graph: GraphSpec,
+    manifest: EngineManifest,
+    progress: Progress,
+    timings: UserCache | None = None,
+) -> memoryview:
     """The plan that a manifest describes, in the library's own memory.
 
     Args:
@@ -27,6 +36,8 @@ def build_plan(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest
         graph: What it takes and gives.
         manifest: What to build.
         progress: Told of each step; an error in it stops the build and comes out.
+        timings: What was timed on this machine before, and where to keep what is timed now; None where the flavour
+            times nothing.
 
     Raises:
         EngineError: The graph cannot be parsed or built, or a target does not exist.
@@ -51,6 +62,8 @@ def build_plan(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest
         profile.set_shape(name, shapes.smallest, shapes.usual, shapes.largest)
     config.add_optimization_profile(profile)
     _set_targets(owner, trt, config, manifest.targets)
+    if timings is not None:
+        _use_timings(owner, config, timings)
     monitor = _monitor(trt, manifest.role, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -58,7 +71,17 @@ def build_plan(trt: Any, model: Path, graph: GraphSpec, manifest: EngineManifest
         raise monitor.error
     if plan is None:
         _fail(f"{owner}: found no plan", "the builder gave none", log)
+    if timings is not None:
+        timings.write(bytes(config.get_timing_cache().serialize()))
     return memoryview(plan)
+
+
+def _use_timings(owner: str, config: Any, timings: UserCache) -> None:
+    """Give the builder what was timed here before; a file that it does not take costs this build its time, no more."""
+    kept = config.create_timing_cache(timings.read() or b"")
+    if kept is None or not config.set_timing_cache(kept, False):
+        logging.getLogger(__name__).warning("%s: the timings in %s do not fit; timing again", owner, timings.path)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _set_targets(owner: str, trt: Any, config: Any, targets: Sequence[str]) -> None:

@@ -20,6 +20,8 @@ from runtime.cuda import open_cuda
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
 from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.plans.preflight import Site
+from runtime.plans.user_cache import UserCache
 from runtime.spec import Precision, TensorSpec
 
 TARGETS = ("8.6", "8.9", "12.0")
@@ -88,6 +90,7 @@ def build_plans(
     rebuild: bool = False,
     progress: Progress = lambda *_: None,
     gpu: Callable[[], Gpu] | None = None,
+    cache: Path | None = None,
 ) -> tuple[Plan, ...]:
     """Build a plan of every graph of a bundle and put it, with its digest, into the bundle.
 
@@ -103,13 +106,16 @@ def build_plans(
         rebuild: Build again what is there.
         progress: Told of each step.
         gpu: Gives the GPU present, for a flavour that builds for it.
+        cache: Folder for what is timed while a plan is built; None takes the user's cache folder.
 
     Raises:
         BundleError: The bundle is not sound, or lacks what is asked for.
-        EngineError: TensorRT is not installed, no GPU is present, or a graph cannot be parsed or built.
+        EngineError: TensorRT is not installed, no GPU is present, the cache cannot be written, or a graph cannot be
+            parsed or built.
     """
     opened = open_bundle(bundle)
     trt = import_flavour(flavour, "build")
+    present = None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)()
     wanted = {
         role: EngineManifest(
             role=role,
@@ -118,7 +124,7 @@ def build_plans(
             version=str(trt.__version__),
             cuda=cuda_of(flavour),
             targets=_in_order(targets) if FLAVOURS[flavour].ahead_of_time else (),
-            gpu=None if FLAVOURS[flavour].ahead_of_time else (gpu or present_gpu)(),
+            gpu=present,
             precision=opened.precision_of(role, precision),
             profile={graph.input.name: (sizes or Sizes()).profile(graph.input)},
         )
@@ -127,8 +133,11 @@ def build_plans(
     missing = {role: each for role, each in wanted.items() if rebuild or not _is_there(opened, each)}
     if missing:
         _try_out(bundle)
+    timings = None
+    if missing and present is not None and FLAVOURS[flavour].times_kernels:
+        timings = UserCache.of_timings(cache, Site(flavour, str(trt.__version__), cuda_of(flavour), present))
     built = {
-        role: build_plan(trt, opened.model_file(role, precision), opened.spec.graphs[role], manifest, progress)
+        role: build_plan(trt, opened.model_file(role, precision), opened.spec.graphs[role], manifest, progress, timings)
         for role, manifest in missing.items()
     }
     _add(opened, [(wanted[role], plan) for role, plan in built.items()])

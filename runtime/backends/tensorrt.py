@@ -24,10 +24,10 @@ from runtime.cuda.calls import Cuda, DeviceMemory
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.plans.kernel_cache import KernelCache
 from runtime.plans.manifest import Gpu
 from runtime.plans.parity import require_parity
 from runtime.plans.preflight import Plan, Site, find_plan
+from runtime.plans.user_cache import UserCache
 from runtime.spec import GraphSpec
 
 log = logging.getLogger(__name__)
@@ -103,9 +103,10 @@ def open_graph(
         size = frame_size(owner, graph, settings)
         precision_of(owner, model, graph)
         plan = (choose or proven_plan)(owner, model, graph, size, settings.max_batch, device.site)
-        cache = KernelCache.of_user(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
+        cache = UserCache.of_kernels(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
         opened = _OpenPlan(owner, device, plan, cache)
         undo.callback(opened.forget)
+        opened.say_without_graphs()
         lanes = Lanes(device.cuda, opened.program(graph, size), settings.max_batch, settings.slots, ended=opened.forget)
         opened.keep_kernels()
         undo.pop_all()
@@ -140,7 +141,7 @@ def proven_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int]
 class _OpenPlan:
     """A deserialised plan, and the settings under which its contexts are made."""
 
-    def __init__(self, owner: str, device: Device, plan: Plan, cache: KernelCache | None) -> None:
+    def __init__(self, owner: str, device: Device, plan: Plan, cache: UserCache | None) -> None:
         self._owner = owner
         self._trt = device.trt
         self._flavour = FLAVOURS[device.flavour]
@@ -191,6 +192,14 @@ class _OpenPlan:
             capture=self._capture,
             complaints=self._log.take,
         )
+
+    def say_without_graphs(self) -> None:
+        """Nothing is chosen in silence: a library that cannot capture costs this flavour its CUDA graphs."""
+        if not (self._capture or self._flavour.captures_itself):
+            log.warning(
+                "%s: runs without CUDA graphs, because the library that drives the GPU cannot capture a stream. Set "
+                "cuda_api to cuda_bindings for them.", self._owner
+            )  # fmt: skip
 
     def keep_kernels(self) -> None:
         """Write what was compiled here to disk, so that the next start is a quick one."""

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from runtime.backends import BACKENDS, CPU_BACKENDS
 from runtime.doctor.report import Asked, Finding, Surroundings
 from runtime.errors import EngineError
-from runtime.plans.kernel_cache import cache_folder, try_out
+from runtime.plans.user_cache import cache_folder, try_out
 
 LEAST_PYTHON = (3, 10)
 LEAST_FREE_GIB = 2.0

@@ -31,6 +31,7 @@ class Flavour:
         ahead_of_time: Builds for compute capabilities, with no GPU present.
         captures_itself: Makes CUDA graphs by a setting of its own; the other one is captured in the stream.
         compiles_on_device: Compiles kernels when a shape is first run, and keeps them in a runtime cache.
+        times_kernels: Times kernels while it builds, and can be given what it timed before.
     """
 
     module: str
@@ -39,6 +40,7 @@ class Flavour:
     ahead_of_time: bool
     captures_itself: bool
     compiles_on_device: bool
+    times_kernels: bool
 
 
 FLAVOURS: Mapping[FlavourName, Flavour] = MappingProxyType(
@@ -50,6 +52,7 @@ FLAVOURS: Mapping[FlavourName, Flavour] = MappingProxyType(
             ahead_of_time=True,
             captures_itself=True,
             compiles_on_device=True,
+            times_kernels=False,
         ),
         "tensorrt": Flavour(
             module="tensorrt",
@@ -58,6 +61,7 @@ FLAVOURS: Mapping[FlavourName, Flavour] = MappingProxyType(
             ahead_of_time=False,
             captures_itself=False,
             compiles_on_device=False,
+            times_kernels=True,
         ),
     }
 )

@@ -1,7 +1,8 @@
-"""Kernels that TensorRT-RTX compiled on this machine, kept on disk, so that only the first start is slow.
+"""What TensorRT found out on this machine, kept on disk, so that only the first time is slow.
 
-What is in such a file runs on the GPU as it is. A plan is vouched for by its bundle; this file by its folder alone, so
-it is read only where nobody but this user could have written it.
+TensorRT-RTX compiles kernels when a plan is opened, and TensorRT times kernels when one is built. What is in such a
+file runs on the GPU, or decides what does. A plan is vouched for by its bundle; these files by their folder alone, so
+they are read only where nobody but this user could have written them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +21,18 @@ from runtime.plans.preflight import Site
 
 log = logging.getLogger(__name__)
 
-SUFFIX = ".kernels"
+KERNELS, TIMINGS = ".kernels", ".timings"
 
 
 @dataclass(frozen=True, slots=True)
-class KernelCache:
-    """The file of one plan on one machine."""
+class UserCache:
+    """One file in the user's cache folder."""
 
     path: Path
 
     @classmethod
-    def of_user(cls, folder: Path | None, plan_sha256: str, site: Site, driver_cuda: str) -> KernelCache:
-        """The file of a plan, in a folder that was tried out.
+    def of_kernels(cls, folder: Path | None, plan_sha256: str, site: Site, driver_cuda: str) -> UserCache:
+        """The kernels that were compiled for a plan on a machine.
 
         Args:
             folder: Where; None takes the user's cache folder.
@@ -41,10 +43,26 @@ class KernelCache:
         Raises:
             EngineError: The folder cannot be written: every start would compile again, for minutes.
         """
+        return cls._in(folder, (plan_sha256, *_machine(site), driver_cuda), KERNELS)
+
+    @classmethod
+    def of_timings(cls, folder: Path | None, site: Site) -> UserCache:
+        """What kernels were timed to take on a machine, whatever graph they were for.
+
+        Args:
+            folder: Where; None takes the user's cache folder.
+            site: Where plans are built.
+
+        Raises:
+            EngineError: The folder cannot be written: every build would time all kernels again, for minutes.
+        """
+        return cls._in(folder, _machine(site), TIMINGS)
+
+    @classmethod
+    def _in(cls, folder: Path | None, key: Sequence[str], suffix: str) -> UserCache:
         chosen = cache_folder() if folder is None else folder
         try_out(chosen)
-        key = "\n".join((plan_sha256, site.flavour, site.version, site.gpu.name, site.gpu.capability, driver_cuda))
-        return cls(chosen / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}{SUFFIX}")
+        return cls(chosen / f"{hashlib.sha256(chr(10).join(key).encode()).hexdigest()[:24]}{suffix}")
 
     def read(self) -> bytes | None:
         """What is kept; None where there is nothing, or where somebody else could have written it."""
@@ -53,22 +71,22 @@ class KernelCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("kernel cache %s: not read: %s", self.path, error.strerror)
+            log.warning("cache %s: not read: %s", self.path, error.strerror)
             return None
         with os.fdopen(descriptor, "rb") as file:
             if not (_is_ours(os.fstat(file.fileno())) and _is_ours(self.path.parent.stat())):
-                log.warning("kernel cache %s: not read: others than its owner may write it", self.path)
+                log.warning("cache %s: not read: others than its owner may write it", self.path)
                 return None
             return file.read()
 
     def write(self, data: bytes) -> None:
         """Keep it, whole or not at all; a full disk costs the next start some time and nothing else."""
         try:
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".kernels-", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".cache-", delete=False) as file:
                 file.write(data)
             Path(file.name).replace(self.path)
         except OSError as error:
-            log.warning("kernel cache %s: not written: %s", self.path, error.strerror)
+            log.warning("cache %s: not written: %s", self.path, error.strerror)
 
 
 def cache_folder() -> Path:
@@ -90,9 +108,13 @@ def try_out(folder: Path) -> None:
             file.flush()
     except OSError as error:
         raise EngineError(
-            f"kernel cache {folder}: {error.strerror or error}, expected a folder that can be written. Set "
+            f"cache {folder}: {error.strerror or error}, expected a folder that can be written. Set "
             "XDG_CACHE_HOME to such a folder."
         ) from error
+
+
+def _machine(site: Site) -> tuple[str, ...]:
+    return site.flavour, site.version, site.gpu.name, site.gpu.capability
 
 
 def _is_ours(status: os.stat_result) -> bool:

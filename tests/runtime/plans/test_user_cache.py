@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import EngineError
-from runtime.plans.kernel_cache import KernelCache, cache_folder, try_out
 from runtime.plans.manifest import Gpu
 from runtime.plans.preflight import Site
+from runtime.plans.user_cache import UserCache, cache_folder, try_out
 
 SITE = Site("tensorrt_rtx", "1.7.1.116", "13", Gpu(name="NVIDIA L4", capability="8.9"))
 
 
-def cache_in(folder: Path, plan: str = "ab" * 32, driver: str = "13.0") -> KernelCache:
-    return KernelCache.of_user(folder, plan, SITE, driver)
+def cache_in(folder: Path, plan: str = "ab" * 32, driver: str = "13.0") -> UserCache:
+    return UserCache.of_kernels(folder, plan, SITE, driver)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -27,6 +28,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 def test_another_plan_or_driver_has_another_file(tmp_path: Path) -> None:
     assert len({cache_in(tmp_path, *key).path for key in (("0" * 64,), ("1" * 64,), ("0" * 64, "12.8"))}) == 3
+
+
+def test_timings_are_one_file_a_machine(tmp_path: Path) -> None:
+    timings = UserCache.of_timings(tmp_path, SITE)
+    assert timings == UserCache.of_timings(tmp_path, SITE)
+    other = replace(SITE, gpu=Gpu(name="NVIDIA L40S", capability="8.9"))
+    assert timings != UserCache.of_timings(tmp_path, other)
+    assert timings.path != cache_in(tmp_path).path
 
 
 def test_what_others_may_write_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
