@@ -18,6 +18,7 @@ from tests.bundles import make_strip_bundle
 from tests.lines import ROOT, SYNTHETIC, Running, station, write_line
 
 SWAP = '[stations.swap]\nendpoint = "tcp://127.0.0.1:*"\n'
+PATIENT = "[stations.grabber]\nopen_timeout_s = 100.0\nhang_timeout_s = 30.0\n"
 SLOW = SYNTHETIC.replace("speed_mps = 10.0", "speed_mps = 2.0") + "defects_per_frame = 0.4\n"
 """31 frames a second."""
 
@@ -43,7 +44,7 @@ def swap(running: Running, bundle: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(400)
 def test_the_line_runs_on_through_good_and_bad_changes(tmp_path: Path, bundles: Path) -> None:
     config = write_line(tmp_path, bundles / "first", camera=SLOW)
-    config.write_text(config.read_text() + SWAP)
+    config.write_text(config.read_text() + SWAP + PATIENT)
     digests = {name: open_bundle(bundles / name).digest for name in ("first", "second")}
     messages: list[Message] = []
 
