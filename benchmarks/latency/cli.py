@@ -84,6 +84,11 @@ def run_papers(papers: Papers, plan: LatencyPlan, progress: Progress, tell: Call
     found = list(with_plans(paper_networks(choice, papers.shipped, papers.cache, tell), plan, papers.cache, tell))
     networks = [each for each in found if isinstance(each, Network) and _asked(each, plan)]
     notes = [each for each in found if isinstance(each, str)]
+    if not networks:
+        raise ConfigError(
+            f"bench latency: found nothing to measure ({'; '.join(notes) or 'no such network'}), expected at least one "
+            "network. Ask for other tasks, variants or graphs, or mend what is said."
+        )
     with progress(len(cells_of(networks, plan))) as begin:
         session = Session(plan, lambda cell: begin(str(cell)), keep_going=True)
         return session.measure(networks, "the papers' networks and the shipped ones", notes)

@@ -24,11 +24,16 @@ def _rare_ms(value: float, runs: int, enough: int) -> str:
     return f"{value:.2f}" if runs >= enough else f"({value:.2f})"
 
 
+def _widened(row: LatencyRow) -> str:
+    """Whether a half file is computed in FP32, as some measures ask for."""
+    return " as fp32" if row.precision != "fp32" and row.arithmetic == "fp32" else ""
+
+
 _WHO: Mapping[str, Column] = MappingProxyType(
     {
         "network": lambda row: row.title + ("" if row.trained else " *"),
         "pixels": lambda row: f"{row.height_px}x{row.width_px}",
-        "backend": lambda row: f"{row.backend}, {row.precision}",
+        "backend": lambda row: f"{row.backend}, {row.precision}{_widened(row)}",
         "batch": lambda row: str(row.batch),
     }
 )

@@ -17,6 +17,7 @@ from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
 from runtime.cuda import open_cuda
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
+from runtime.spec import SPEC_FILE, read_spec
 
 
 def with_plans(
@@ -32,9 +33,6 @@ def with_plans(
 
     Yields:
         A network in its copy, or why there is no plan of it. Without a backend of a GPU, all as they are.
-
-    Raises:
-        EngineError: There is no GPU or no TensorRT.
     """
     flavours: list[FlavourName] = [name for name in FLAVOURS if name in plan.backends and BACKENDS[name].on_gpu]
     ready: dict[Path, Bundle | str] = {}
@@ -67,7 +65,8 @@ def _built(
     from export.on_device import prove_plans
     from export.to_tensorrt import Sizes, build_plans
 
-    if not copy.exists():
+    if not _is_copy(copy, network.bundle):
+        shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(network.bundle.path, copy, ignore=shutil.ignore_patterns("engines"))
     with np.load(copy / GOLDEN_FILE) as arrays:
         # The golden frames are run too: parity is measured on them.
@@ -87,6 +86,15 @@ def _built(
                 failed = [f"{each.figure} {each.value:.4g}" for each in proof.record.results if not each.holds]
                 raise BundleError(f"{proof.plan_file}: parity fails on this GPU: {', '.join(failed)}")
     return open_bundle(copy)
+
+
+def _is_copy(folder: Path, bundle: Bundle) -> bool:
+    """Whether a folder holds a bundle's graphs as they are now."""
+    if not (folder / SPEC_FILE).exists():
+        return False
+    spec = read_spec(folder)
+    files = [file for graph in bundle.spec.graphs.values() for file in graph.files.values()]
+    return all(spec.files.get(file) == bundle.spec.files[file] for file in files)
 
 
 def _range(sizes: Sequence[int], usual: int) -> tuple[int, int, int]:

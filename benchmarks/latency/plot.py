@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmarks.latency.report import LatencyReport, LatencyRow
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 """Most panels side by side."""
-RIVAL_MARKERS = ("x", "+", "1", "2", "3", "4")
+MARKERS: Mapping[str, str] = MappingProxyType(
+    {
+        "torch eager, bf16": "x",
+        "torch eager, fp16": "*",
+        "torch eager, fp32": "+",
+        "torch compiled, bf16": "1",
+        "torch compiled, fp16": "2",
+        "torch compiled, fp32": "3",
+    }
+)
+"""Of what is held against an engine, the same in every panel."""
 
 
 def plot_latency(report: LatencyReport, path: Path) -> None:
@@ -28,7 +39,9 @@ def plot_latency(report: LatencyReport, path: Path) -> None:
         axis.set_title(f"{title}\n{height_px}x{width_px}, {rows[0].parameters / 1e6:.1f} M", color=INK, fontsize=9)
     for axis in axes[::COLUMNS]:
         axis.set_ylabel("ms a frame: p50, whisker to p99", color=INK)
-    figure.suptitle(f"{report.machine.heading}; at the end {report.after.load_average[0]:.2f}", fontsize=8, color=INK)
+    threads = "" if report.plan.threads is None else f"; CPU threads {report.plan.threads}"
+    load = f"at the end {report.after.load_average[0]:.2f}"
+    figure.suptitle(f"{report.machine.heading}, {load}{threads}", fontsize=8, color=INK)
     save(figure, path)
 
 
@@ -50,14 +63,15 @@ def _plot_network(axis: Axes, rows: Sequence[LatencyRow]) -> None:
         )
     # Torch is the same beside every backend of a device: the first one's turns stand for all.
     first = [row for row in rows if (row.backend, row.precision) == engines[0]]
-    names = list(dict.fromkeys(rival.name for row in first for rival in row.rivals if rival.name.startswith("torch")))
-    for name, marker in zip(names, RIVAL_MARKERS, strict=False):
+    for name, marker in MARKERS.items():
         points = [(row.batch, rival.p50_ms / row.batch) for row in first for rival in row.rivals if rival.name == name]
-        axis.plot(*zip(*points, strict=True), marker, color=INK, label=name)
+        if points:
+            axis.plot(*zip(*points, strict=True), marker, color=INK, label=name)
     published = next((row.published for row in rows if row.published is not None), None)
     if published is not None:
         axis.axhline(published.latency_ms, color=TARGET, linestyle="--", label=f"paper: {published.latency_ms:g} ms")
     axis.set_xscale("log", base=2)
+    axis.margins(x=0.12)
     axis.set_xticks(batches, [str(batch) for batch in batches])
     axis.set_ylim(bottom=0)
     axis.set_xlabel("frames in a batch", color=INK)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.latency import networks as networks_of
+from benchmarks.latency.cli import Papers, run_papers
 from benchmarks.latency.heads import head_answer
 from benchmarks.latency.markdown import latency_markdown
 from benchmarks.latency.measure import Session
 from benchmarks.latency.networks import Network, PaperChoice, paper_networks
 from benchmarks.latency.papers import NETWORKS, PAPERS, PaperNetwork
+from benchmarks.latency.plans import with_plans
 from benchmarks.latency.plot import plot_latency
 from benchmarks.latency.report import LatencyPlan, Published
 from benchmarks.latency.torch_rivals import TorchRival, torch_rivals
 from benchmarks.latency.untrained import untrained_bundle, untrained_network
-from runtime.errors import BundleError
+from runtime.errors import BundleError, ConfigError
+from tests.gpu import no_gpu
 
 pytest.importorskip("torch")
 
@@ -106,6 +110,22 @@ def test_the_workloads_are_the_shipped_bundles_and_what_is_asked_of_the_papers(t
         "strip segmenter tiny-segmenter 64x256",
         f"crack, compact: there is no bundle {shipped / 'crack'}",
     ]
+
+
+@pytest.mark.skipif(not no_gpu(), reason="there is a GPU")
+def test_without_a_gpu_there_is_no_plan_and_the_note_says_why(tiny: Path, tmp_path: Path) -> None:
+    networks = networks_of.bundle_networks(networks_of.open_bundle(tiny), ("gate",))
+    on_gpu = LatencyPlan(backends=("openvino", "tensorrt_rtx"), batches=(1,))
+    (note,) = with_plans(networks, on_gpu, tmp_path)
+    assert isinstance(note, str)
+    assert "no plan: " in note
+    assert list(with_plans(networks, LatencyPlan(batches=(1,)), tmp_path)) == networks
+
+
+def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
+    papers = Papers(("phase",), "compact", lead=False, shipped=tmp_path, cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"nothing to measure \(phase, compact: there is no bundle"):
+        run_papers(papers, LatencyPlan(), lambda _: contextlib.nullcontext(print), print)
 
 
 def test_the_head_answers_for_every_frame_of_a_batch(tiny: Path) -> None:
