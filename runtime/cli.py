@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from runtime.cuda import CUDA_APIS, DEFAULT_API
 from runtime.metallography import app as metallography_commands
 from runtime.swap.cli import app as swap_commands
 from runtime.triggered.cli import app as triggered_commands
@@ -86,6 +87,7 @@ def inspect(
     precision: Annotated[
         str | None, typer.Option(help="int8, fp16 or fp32; the bundle's own preference if not given.")
     ] = None,
+    cuda_api: Annotated[str, typer.Option(help=f"By what a GPU is driven: {', '.join(CUDA_APIS)}.")] = DEFAULT_API,
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, pictures and reports.")] = Path("out/inspect"),
     overlays: Annotated[str, typer.Option(help="Which pictures are drawn: defective, all, none.")] = "defective",
     batch: Annotated[int, typer.Option(min=1, max=64, help="Pictures of one size that go in together.")] = 4,
@@ -119,6 +121,7 @@ def inspect(
         backend=backend,
         precision=_one_of("--precision", precision, ("int8", "fp16", "fp32", None)),
         batch=batch,
+        cuda_api=_one_of("--cuda-api", cuda_api, tuple(CUDA_APIS)),
         facts=folder.facts.model_copy(update={key: value for key, value in given.items() if value is not None}),
         rules=folder.rules,
         overlays=_one_of("--overlays", overlays, ("defective", "all", "none")),
@@ -240,6 +243,10 @@ def doctor(
             help="A backend that is to work here; repeatable.", show_default="those of --config, else openvino"
         ),
     ] = None,
+    cuda_api: Annotated[
+        str | None,
+        typer.Option(help=f"By what a GPU is to be driven: {', '.join(CUDA_APIS)}.", show_default="that of --config"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """What this machine has, what is wrong with it, and what to do: Python, GPU, TensorRT, cameras, ports, bundles.
@@ -255,8 +262,13 @@ def doctor(
 
     line = None if config is None else read_config(config)
     wanted = set(backend or ()) | ({station.backend for station in line.stations} if line is not None else set())
+    given = None if cuda_api is None else _one_of("--cuda-api", cuda_api, tuple(CUDA_APIS))
+    driven = {given} if given else {station.cuda_api for station in line.stations} if line is not None else set()
     asked = Asked(
-        bundles=() if bundle is None else (bundle,), line=line, backends=frozenset(wanted or {DEFAULT_BACKEND})
+        bundles=() if bundle is None else (bundle,),
+        line=line,
+        backends=frozenset(wanted or {DEFAULT_BACKEND}),
+        cuda_apis=frozenset(driven or {DEFAULT_API}),
     )
     findings = examine(asked)
     if as_json:

@@ -19,6 +19,7 @@ from camera.images import DEFAULT_PIXELS, PixelSettings, read_grey
 from runtime.backends import DEFAULT_BACKEND, entry_of
 from runtime.bundle import Bundle
 from runtime.coverage import Books
+from runtime.cuda import DEFAULT_API, CudaApi
 from runtime.errors import DataError, EngineError
 from runtime.facts import Facts, read_facts
 from runtime.heads import head_of
@@ -44,6 +45,7 @@ class InspectSettings:
         precision: Which files of the bundle are run; None is its preference.
         batch: Pictures of one size that go through the engines together.
         threads: CPU threads an engine may use; None leaves it to the backend.
+        cuda_api: By which library a GPU is driven.
         facts: What is known of every picture; a file beside a picture may say more, see `runtime.facts`.
         rules: The task's rules for a verdict, as a configuration has them.
         pixels: How colour, depth and orientation become grey frames.
@@ -54,6 +56,7 @@ class InspectSettings:
     precision: Precision | None = None
     batch: int = 4
     threads: int | None = None
+    cuda_api: CudaApi = DEFAULT_API
     facts: Facts = field(default_factory=Facts)
     rules: Mapping[str, Any] = field(default_factory=dict)
     pixels: PixelSettings = DEFAULT_PIXELS
@@ -137,7 +140,14 @@ def inspect_paths(
     answerer = head.answerer(bundle.spec, settings.rules, model, settings.facts)
     with ExitStack() as parts:
         engines = parts.enter_context(
-            SizedEngines(bundle, settings.backend, settings.precision, batch=settings.batch, threads=settings.threads)
+            SizedEngines(
+                bundle,
+                settings.backend,
+                settings.precision,
+                batch=settings.batch,
+                threads=settings.threads,
+                cuda_api=settings.cuda_api,
+            )
         )
         results = parts.enter_context(ResultFile(out))
         album = head.open_album(out, settings.overlays)

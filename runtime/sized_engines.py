@@ -6,11 +6,13 @@ from collections import OrderedDict
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from runtime.cuda import DEFAULT_API
 from runtime.engine import EngineSettings
 from runtime.heads import head_of
 
 if TYPE_CHECKING:
     from runtime.bundle import Bundle
+    from runtime.cuda import CudaApi
     from runtime.pipeline import Pipeline
     from runtime.spec import Arithmetic, ModelSpec, Precision
 
@@ -31,6 +33,7 @@ class SizedEngines:
         batch: Most pictures of one size that go through together.
         threads: CPU threads an engine may use; None leaves it to the backend.
         arithmetic: In what a CPU computes a half file; None is what the bundle says.
+        cuda_api: By which library a GPU is driven.
 
     Raises:
         EngineError: The backend is absent, or the graphs do not run on it.
@@ -46,6 +49,7 @@ class SizedEngines:
         batch: int = 1,
         threads: int | None = None,
         arithmetic: Arithmetic | None = None,
+        cuda_api: CudaApi = DEFAULT_API,
     ) -> None:
         self._bundle = bundle
         self._backend = backend
@@ -53,6 +57,7 @@ class SizedEngines:
         self._batch = batch
         self._threads = threads
         self._arithmetic: Arithmetic | None = arithmetic
+        self._cuda_api: CudaApi = cuda_api
         self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
         self.fixed_size = fixed_size(bundle.spec)
         height_px, width_px = self.fixed_size
@@ -77,7 +82,7 @@ class SizedEngines:
             return self._open[shape]
         if len(self._open) >= SIZES_KEPT:
             self._open.popitem(last=False)[1].close()
-        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads, self._arithmetic)
+        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads, self._arithmetic, self._cuda_api)
         head = head_of(self._bundle.spec.task)
         self._open[shape] = head.open_pipeline(self._bundle, self._backend, settings, self._precision)
         return self._open[shape]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from runtime.cuda import CUDA_APIS
+from runtime.cuda import CUDA_APIS, CudaApi
+from runtime.cuda.calls import Cuda
 from runtime.doctor.report import Asked, Finding, State, Surroundings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS
@@ -56,19 +57,30 @@ def check_gpu(around: Surroundings, asked: Asked) -> Iterator[Finding]:
 def check_cuda(around: Surroundings, asked: Asked) -> Iterator[Finding]:
     """The libraries that call CUDA, each tried out."""
     for api, entry in CUDA_APIS.items():
-        if not entry.installed or not around.find(entry.library):
-            needed = asked.on_gpu and not any(around.find(each.library) for each in CUDA_APIS.values())
-            yield Finding("CUDA", api, "problem" if needed else "note", "not installed", entry.install_command)
+        state: State = "problem" if asked.on_gpu and api in asked.cuda_apis else "note"
+        if not around.find(entry.library):
+            yield Finding("CUDA", api, state, "not installed", entry.install_command)
             continue
         try:
             with around.open_cuda(api) as cuda:
-                graphs = "CUDA graphs" if cuda.can_capture else "no CUDA graphs: native plans run a little slower"
-                yield Finding(
-                    "CUDA", api, "ok", f"opens {cuda.gpu.name}, driver for CUDA {cuda.gpu.driver_cuda}, {graphs}"
-                )
+                yield _works(api, cuda, asked)
         except EngineError as error:
             reason = str(error).partition(": ")[2].partition(", expected")[0]
-            yield Finding("CUDA", api, _state(asked), f"opens no GPU: {reason}", "Mend what stands under GPU first.")
+            yield Finding("CUDA", api, state, f"opens no GPU: {reason}", "Mend what stands under GPU first.")
+
+
+def _works(api: CudaApi, cuda: Cuda, asked: Asked) -> Finding:
+    found = f"opens {cuda.gpu.name}, driver for CUDA {cuda.gpu.driver_cuda}"
+    if cuda.can_capture:
+        return Finding("CUDA", api, "ok", f"{found}, CUDA graphs")
+    # A flavour that captures by itself has its graphs with either library.
+    missed = api in asked.cuda_apis and any(
+        name in asked.backends for name, flavour in FLAVOURS.items() if not flavour.captures_itself
+    )
+    return Finding(
+        "CUDA", api, "note" if missed else "ok", f"{found}, no CUDA graphs: native plans run a little slower",
+        "Set cuda_api to cuda_bindings." if missed else "",
+    )  # fmt: skip
 
 
 def check_tensorrt(around: Surroundings, asked: Asked) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runtime.backends import BACKENDS, DEFAULT_BACKEND
 from runtime.config import LineConfig
-from runtime.cuda import open_cuda
+from runtime.cuda import DEFAULT_API, CudaApi, open_cuda
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,11 +60,13 @@ class Asked:
         bundles: To look into.
         line: A line's configuration.
         backends: That are to work here; their lacks are problems, those of others are notes.
+        cuda_apis: By which a GPU is to be driven; likewise, where a backend needs a GPU.
     """
 
     bundles: tuple[Path, ...] = ()
     line: LineConfig | None = None
     backends: frozenset[str] = frozenset({DEFAULT_BACKEND})
+    cuda_apis: frozenset[CudaApi] = frozenset({DEFAULT_API})
 
     @property
     def on_gpu(self) -> bool:

@@ -70,7 +70,12 @@ def run_triggered(
     with contextlib.ExitStack() as opened:
         engines = opened.enter_context(
             SizedEngines(
-                parts.bundle, config.backend, config.precision, threads=config.threads, arithmetic=config.arithmetic
+                parts.bundle,
+                config.backend,
+                config.precision,
+                threads=config.threads,
+                arithmetic=config.arithmetic,
+                cuda_api=config.cuda_api,
             )
         )
         for size_px in trigger.sizes_px:

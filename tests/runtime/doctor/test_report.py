@@ -86,6 +86,22 @@ def test_a_desktop_with_all_it_needs(tmp_path: Path) -> None:
     assert of(findings, "Clocks and power", "GPU 0").found == "210 MHz of 2040 MHz, 16.45 W of 72.00 W, 41 C"
 
 
+def test_a_library_without_graphs_is_named_where_native_plans_would_have_them(tmp_path: Path) -> None:
+    libraries = {**LIBRARIES, "pycuda": "2026.1", "tensorrt": VERSION, "tensorrt_rtx": VERSION}
+    around = machine(tmp_path, NVIDIA_SMI, libraries, lambda api: SoftwareCuda(can_capture=api != "pycuda"))
+    for backend, state in (("tensorrt", "note"), ("tensorrt_rtx", "ok")):
+        asked = Asked(backends=frozenset({backend}), cuda_apis=frozenset({"pycuda"}))
+        found = of(examine(asked, around), "CUDA", "pycuda")
+        assert (found.state, "no CUDA graphs" in found.found) == (state, True)
+
+
+def test_the_library_that_is_asked_for_is_a_problem_where_it_is_not_there(tmp_path: Path) -> None:
+    asked = Asked(backends=GPU, cuda_apis=frozenset({"pycuda"}))
+    libraries = {**LIBRARIES, "tensorrt_rtx": VERSION}
+    findings = examine(asked, machine(tmp_path, NVIDIA_SMI, libraries, lambda _: SoftwareCuda()))
+    assert (of(findings, "CUDA", "pycuda").state, of(findings, "CUDA", "cuda_bindings").state) == ("problem", "ok")
+
+
 def test_a_gpu_that_is_slowed_down_by_heat_is_a_problem(tmp_path: Path) -> None:
     hot = {
         **NVIDIA_SMI,
