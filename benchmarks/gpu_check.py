@@ -155,9 +155,9 @@ def steps_for(bundles: Sequence[Path], flavours: Sequence[FlavourName], capabili
                 Step(f"parity {name}", functools.partial(_parity, bundle, flavour)),
                 Step(f"latency {name}", functools.partial(_latency, bundle, flavour), 20.0),
             ]
+    cache = (bundles[0].parent if bundles else ROOT / "out") / "papers"
     for task in (PAPERS_FIRST, *(task for task in PAPERS if task != PAPERS_FIRST)):
         for flavour in flavours:
-            cache = bundles[0].parent / "papers"
             steps.append(Step(f"papers {task} on {flavour}", functools.partial(_papers, task, flavour, cache), 60.0))
         if task == PAPERS_FIRST:
             steps += [

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.device import read_device
-from benchmarks.latency.bare import bare_plan
-from benchmarks.latency.measure import run_once
-from benchmarks.latency.probe import open_probed_plan
+from benchmarks.latency.bare import BARE, bare_plan
+from benchmarks.latency.idle import run_once
+from benchmarks.latency.measure import Session
+from benchmarks.latency.networks import bundle_networks
+from benchmarks.latency.probe import Probed, open_probed_plan
+from benchmarks.latency.report import LatencyPlan
+from runtime.backends import BACKENDS
+from runtime.bundle import open_bundle
 from runtime.engine import EngineSettings
 from runtime.plans.flavours import FlavourName
 from runtime.plans.preflight import find_plan
+from runtime.spec import GraphSpec, read_spec
+from tests.bundles import make_strip_bundle
 from tests.runtime.backends.graphs import HEIGHT, WIDTH, some_frames, write_pair
 from tests.runtime.doctor.test_report import NVIDIA_SMI, THROTTLING, machine
 from tests.software_cuda import OPERATION_MS, SoftwareCuda
@@ -62,6 +70,43 @@ def test_the_bare_plan_gives_what_the_engine_gives(tmp_path: Path, flavour: Flav
         pinned = [memory for _, memory in device.cuda._locked]
         assert any(np.array_equal(memory, (255 - frames).reshape(-1)) for memory in pinned)
         assert device.cuda.counts["upload"] == 2
+
+
+def test_every_backend_has_a_bare_one() -> None:
+    assert set(BARE) == set(BACKENDS)
+
+
+@pytest.mark.skipif(not BACKENDS["tensorrt_rtx"].installed, reason="tensorrt-rtx is not installed")
+def test_a_row_of_a_gpu_holds_its_own_clocks_figures(tmp_path: Path) -> None:
+    path = make_strip_bundle(tmp_path / "strip")
+    spec = read_spec(path)
+    model = path / spec.graphs["gate"].files["fp16"]
+    add_plan(path, manifest_of("gate", model, spec.graphs["gate"], (64, 256), BATCH), model)
+
+    def open_software(
+        backend: str, model: Path, graph: GraphSpec, settings: EngineSettings
+    ) -> AbstractContextManager[Probed]:
+        device = software_device("tensorrt_rtx")
+        return open_probed_plan("tensorrt_rtx", model, graph, settings, device=lambda *_: device, choose=find_plan)
+
+    now_ns = [0]
+
+    def clock_ns() -> int:
+        now_ns[0] += 1_000_000
+        return now_ns[0]
+
+    def sleep(seconds: float) -> None:
+        now_ns[0] += int(seconds * 1e9)
+
+    plan = LatencyPlan(backends=("tensorrt_rtx",), batches=(BATCH,), runs=4, warm_up=1, idle_s=10.0)
+    session = Session(plan, clock_ns=clock_ns, sleep=sleep, open_engine=open_software)
+    (row,) = session.measure(bundle_networks(open_bundle(path), ("gate",)), "a plan").rows
+    stages = row.stages_ms
+    assert (stages.upload, stages.compute, stages.download) == (OPERATION_MS, OPERATION_MS, OPERATION_MS)
+    assert (row.backend, row.arithmetic, row.runs) == ("tensorrt_rtx", "fp16", 4)
+    assert row.memory_mib is not None
+    assert row.memory_mib > 0
+    assert row.after_idle is not None
 
 
 def test_the_state_of_a_gpu_is_kept_beside_the_figures(tmp_path: Path) -> None:
