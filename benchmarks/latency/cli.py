@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from benchmarks.latency.measure import Session, cells_of, measure_latency
@@ -18,6 +19,14 @@ from runtime.errors import ConfigError
 Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 """From a number of steps to a bar, which is told of each."""
 NOTHING = "none"
+SUBJECTS: Mapping[frozenset[str], str] = MappingProxyType(
+    {
+        frozenset({"compact"}): "the shipped networks at the papers' sizes",
+        frozenset({"paper"}): "the papers' own networks",
+        frozenset({"compact", "paper"}): "the shipped networks and the papers' own",
+    }
+)
+"""What a report is about, by the variants that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +87,11 @@ def run_papers(papers: Papers, plan: LatencyPlan, progress: Progress, tell: Call
         ConfigError: No such task or variant.
         EngineError: A backend is absent.
     """
-    names = [each.strip() for each in papers.variants.split(",")]
-    variants: list[Any] = names
+    variants: list[Any] = [each.strip() for each in papers.variants.split(",")]
     choice = PaperChoice(papers.tasks, tuple(variants), papers.lead)
-    found = list(with_plans(paper_networks(choice, papers.shipped, papers.cache, tell), plan, papers.cache, tell))
-    networks = [each for each in found if isinstance(each, Network) and _asked(each, plan)]
+    asked = (_asked(each, plan) for each in paper_networks(choice, papers.shipped, papers.cache, tell))
+    found = list(with_plans((each for each in asked if each is not None), plan, papers.cache, tell))
+    networks = [each for each in found if isinstance(each, Network)]
     notes = [each for each in found if isinstance(each, str)]
     if not networks:
         raise ConfigError(
@@ -91,10 +100,15 @@ def run_papers(papers: Papers, plan: LatencyPlan, progress: Progress, tell: Call
         )
     with progress(len(cells_of(networks, plan))) as begin:
         session = Session(plan, lambda cell: begin(str(cell)), keep_going=True)
-        return session.measure(networks, "the papers' networks and the shipped ones", notes)
+        return session.measure(networks, SUBJECTS[frozenset(variants)], notes)
 
 
-def _asked(network: Network, plan: LatencyPlan) -> bool:
-    """Whether the plan asks for its graph, and its bundle carries what is asked for."""
-    named = plan.graphs is None or network.role in plan.graphs
-    return named and (plan.precision in (None, "all") or plan.precision in network.graph.files)
+def _asked(network: Network | str, plan: LatencyPlan) -> Network | str | None:
+    """A network of which the plan asks for the graph; a note where its bundle does not carry what is asked for."""
+    if isinstance(network, str):
+        return network
+    if plan.graphs is not None and network.role not in plan.graphs:
+        return None
+    if plan.precision in (None, "all") or plan.precision in network.graph.files:
+        return network
+    return f"{network}: its bundle carries {', '.join(network.graph.files)}, and no {plan.precision}"

@@ -90,6 +90,9 @@ def torch_rivals(
         return
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        yield f"torch {torch.__version__} finds no GPU: nothing was compared with it there"
+        return
     try:
         module, end = torch_network(network)
     except (BundleError, ConfigError) as error:

@@ -21,6 +21,7 @@ from benchmarks.latency.report import LatencyPlan, Published
 from benchmarks.latency.torch_rivals import TorchRival, torch_rivals
 from benchmarks.latency.untrained import untrained_bundle, untrained_network
 from runtime.errors import BundleError, ConfigError
+from tests.bundles import make_strip_bundle
 from tests.gpu import no_gpu
 
 pytest.importorskip("torch")
@@ -86,6 +87,13 @@ def test_a_graph_that_torch_does_not_know_is_left_out_with_a_reason(tiny: Path) 
     assert "no architecture 'tiny-gate'" in reason
 
 
+@pytest.mark.skipif(not no_gpu(), reason="there is a GPU")
+def test_torch_without_a_gpu_is_left_out_there(network: Network) -> None:
+    (reason,) = torch_rivals(network, np.zeros((1, 1, *SIZE_PX), np.uint8), "cuda", ("eager",))
+    assert isinstance(reason, str)
+    assert "finds no GPU" in reason
+
+
 def test_a_row_stands_beside_torch_and_the_papers_figure(network: Network, tmp_path: Path) -> None:
     plan = LatencyPlan(batches=(1,), runs=3, threads=1, beside=("bare", "eager"), precision="all")
     report = Session(plan).measure([network], "a network")
@@ -120,6 +128,18 @@ def test_without_a_gpu_there_is_no_plan_and_the_note_says_why(tiny: Path, tmp_pa
     assert isinstance(note, str)
     assert "no plan: " in note
     assert list(with_plans(networks, LatencyPlan(batches=(1,)), tmp_path)) == networks
+
+
+def test_a_precision_that_does_not_ship_is_left_out_and_said(tmp_path: Path) -> None:
+    shipped = make_strip_bundle(tmp_path / "strip").parent
+    papers = Papers(("strip",), "compact", lead=False, shipped=shipped, cache=tmp_path)
+    plan = LatencyPlan(precision="fp32", graphs=("gate",))
+    with pytest.raises(ConfigError, match=r"strip gate tiny-gate 64x256: its bundle carries fp16, and no fp32"):
+        run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)
+    plan = LatencyPlan(batches=(1,), graphs=("gate",), runs=1)
+    report = run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)
+    assert [row.graph for row in report.rows] == ["gate"]
+    assert report.subject == "the shipped networks at the papers' sizes"
 
 
 def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
