@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,31 @@ def test_batches_in_flight_may_be_collected_in_any_order(engine: Engine) -> None
         assert np.array_equal(engine.collect(tickets[index])["inverted"], 255 - batches[index])
     for ticket in tickets:
         engine.release(ticket)
+
+
+def test_another_thread_goes_on_with_what_was_handed_over(engine: Engine) -> None:
+    ring = some_frames(4)
+    engine.register(ring)
+    run(engine, ring)
+    engine.hand_over()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(engine.take_over).result()
+        other.submit(engine.register, ring).result()
+        outputs = other.submit(run, engine, ring[1:3]).result()
+        other.submit(engine.hand_over).result()
+    assert np.array_equal(outputs["inverted"], 255 - ring[1:3])
+    engine.take_over()
+    assert np.array_equal(run(engine, ring)["inverted"], 255 - ring)
+
+
+def test_an_engine_at_work_is_not_handed_over(engine: Engine) -> None:
+    ticket = engine.submit(some_frames(2))
+    with pytest.raises(EngineError, match="found a batch in flight, expected none"):
+        engine.hand_over()
+    engine.collect(ticket)
+    with pytest.raises(EngineError, match="found a batch collected, expected none"):
+        engine.hand_over()
+    engine.release(ticket)
 
 
 def test_collected_views_stay_while_other_batches_run(engine: Engine) -> None:

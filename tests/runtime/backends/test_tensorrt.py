@@ -78,8 +78,14 @@ def test_rtx_plans_make_their_own_graphs_and_compile_before_the_line_starts(tmp_
     assert "begin_capture" not in cuda.counts
 
 
-def test_without_stream_capture_native_plans_run_plainly(tmp_path: Path) -> None:
-    engine, cuda = open_pair(tmp_path, "tensorrt", software_device("tensorrt", can_capture=False))
+def test_without_stream_capture_native_plans_run_plainly_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        open_pair(tmp_path, "tensorrt_rtx", software_device("tensorrt_rtx", can_capture=False))[0].close()
+        assert not caplog.text  # its graphs are its own
+        engine, cuda = open_pair(tmp_path, "tensorrt", software_device("tensorrt", can_capture=False))
+    assert "runs without CUDA graphs" in caplog.text
     for count in (4, 1, 3, 3):
         assert np.array_equal(run(engine, some_frames(count)), 255 - some_frames(count))
     assert "launch" not in cuda.counts
