@@ -21,7 +21,8 @@ def make_boundary_bundle(folder: Path, *, settings: dict[str, Any] | None = None
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_model(), folder / FILE)
     frames = np.random.default_rng(1).integers(0, 256, (2, 1, 20, 30), dtype=np.uint8)
-    np.savez(folder / GOLDEN_FILE, **{"frames": frames, "model.boundary_probability": 255 - frames})
+    golden: dict[str, Any] = {"frames": frames, "model.boundary_probability": 255 - frames}
+    np.savez(folder / GOLDEN_FILE, **golden)
     result = ParityResult(
         graph="model", precision="fp32", backend="openvino", figure="line_loss", value=0.0, limit=0.005, passed=True
     )

@@ -8,6 +8,7 @@ from runtime.errors import ConfigError
 from train.datasets.base import Sample
 from train.models import BoundaryOutput, build, count_parameters
 from train.recipe import RECIPES, Recipe, load_recipe
+from train.sampling import Batch
 from train.tasks import open_dataset, open_task
 from train.tasks.boundary import specimen_of, widened
 from train.tiles import viewed_tiles
@@ -58,6 +59,7 @@ def test_a_step_of_training_lowers_the_loss(cache):
     task = task_of(cache)
     phase = recipe_of().phases[0]
     (batch,) = task.batches(phase, epoch_in_phase=0, rng=np.random.default_rng(0), rank=0, world=1)
+    assert isinstance(batch, Batch)
     assert batch.frames.shape == batch.masks.shape == (4, 1, 64, 64)
     model = task.build_model().train()
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
