@@ -16,8 +16,8 @@ PARITY_FILE = "parity.json"
 GOLDEN_FILE = "golden.npz"
 
 PREFERRED: tuple[Precision, ...] = ("int8", "fp16", "fp32")
-"""Which file of a graph is taken when nobody asks for one: who quantised it wants that one, then the one that ships, then
-the lab's reference."""
+"""Which file of a graph is taken when nobody asks for one: who quantised it wants that one, then the one that ships,
+then the lab's reference."""
 
 
 class ParityResult(Strict):
