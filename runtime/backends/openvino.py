@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_CORE = ov.Core()
+"""One for the process, which keeps the CPU plugin loaded for as long as it runs.
+
+The plugin gives the thread that loads it a stack for signals of its own, and frees that memory when it is unloaded, in
+whichever thread the last engine is closed. The first thread's next signal, such as SIGTERM, would then be its end.
+"""
+
+
 def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
     """Open a graph on OpenVINO; see `runtime.engine.OpenEngine`.
 
@@ -33,7 +41,7 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
     size = frame_size(owner, graph, settings)
     precision = precision_of(owner, model, graph)
     try:
-        network = ov.Core().read_model(model)
+        network = _CORE.read_model(model)
         check_input(
             owner,
             graph,
@@ -43,7 +51,7 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
             hold_unsigned(network)
         # A batch with bounds lets OpenVINO size its memory once.
         network.reshape(ov.PartialShape([ov.Dimension(1, settings.max_batch), 1, *size]))
-        compile_network = partial(ov.Core().compile_model, network, "CPU", properties(graph, precision, settings))
+        compile_network = partial(_CORE.compile_model, network, "CPU", properties(graph, precision, settings))
         compiled = compile_network()
         first = compiled(np.zeros((1, 1, *size), dtype=np.uint8))
     except EngineError:
