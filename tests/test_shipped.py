@@ -13,7 +13,7 @@ from runtime.engine import EngineSettings
 from runtime.heads import head_of
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-LARGEST_MB = {"strip": 9.0}
+LARGEST_MB = {"strip": 9.0, "strip-int8": 4.0}
 
 
 @pytest.mark.parametrize("name", sorted(LARGEST_MB))
@@ -23,11 +23,12 @@ def test_a_shipped_bundle_is_whole_and_small(name: str) -> None:
     assert "/" not in str(bundle.spec.provenance.data)
 
 
+@pytest.mark.parametrize("name", sorted(LARGEST_MB))
 @pytest.mark.parametrize("backend", sorted(CPU_BACKENDS))
-def test_the_shipped_cascade_gives_its_golden_answers(backend: str) -> None:
+def test_the_shipped_cascade_gives_its_golden_answers(backend: str, name: str) -> None:
     if not BACKENDS[backend].installed:
         pytest.skip(f"{BACKENDS[backend].library} is not installed")
-    bundle = open_bundle(MODELS / "strip")
+    bundle = open_bundle(MODELS / name)
     golden = np.load(bundle.path / "golden.npz")
     frames = golden["frames"]
     height, width = frames.shape[2:]
