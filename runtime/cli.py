@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runtime.cuda import CUDA_APIS, DEFAULT_API
+from runtime.cuda import CUDA_APIS, DEFAULT_API, CudaApi
 from runtime.metallography import app as metallography_commands
 from runtime.swap.cli import app as swap_commands
 from runtime.triggered.cli import app as triggered_commands
@@ -262,8 +262,9 @@ def doctor(
 
     line = None if config is None else read_config(config)
     wanted = set(backend or ()) | ({station.backend for station in line.stations} if line is not None else set())
-    given = None if cuda_api is None else _one_of("--cuda-api", cuda_api, tuple(CUDA_APIS))
-    driven = {given} if given else {station.cuda_api for station in line.stations} if line is not None else set()
+    driven: set[CudaApi] = set() if line is None else {station.cuda_api for station in line.stations}
+    if cuda_api is not None:
+        driven = {_one_of("--cuda-api", cuda_api, tuple(CUDA_APIS))}
     asked = Asked(
         bundles=() if bundle is None else (bundle,),
         line=line,

@@ -140,7 +140,7 @@ def draw_features(
 
 
 def features_of_run(run: Path, out: Path, cache: Path, most: int = 110) -> float:
-    """Draw the features of a grain run on its validation part, and on its test part where the data has one.
+    """Draw the features of a grain run on its validation part, and on the grades of its test part that are new to it.
 
     Returns:
         As `draw_features`.
@@ -157,7 +157,13 @@ def features_of_run(run: Path, out: Path, cache: Path, most: int = 110) -> float
         raise ConfigError(f"run {run}: found a run of {loaded.record.task!r}, expected grain or grain-classes.")
     dataset, device = open_dataset(loaded.recipe, cache), torch.device("cpu")
     known = read_features(loaded.model, dataset, evenly(dataset.split["validation"], most), device)
-    test = evenly(dataset.split["test"], most)
+    test = evenly([index for index in dataset.split["test"] if not _is_trained(dataset, index)], most)
     unseen = read_features(loaded.model, dataset, test, device) if test else None
     title = f"{loaded.record.architecture}, {loaded.record.task}"
     return draw_features(known, unseen, title, out)
+
+
+def _is_trained(dataset: Dataset, index: int) -> bool:
+    """Whether the training part has pictures of this picture's grade, where the data says grades at all."""
+    grades = getattr(dataset, "grades", None)
+    return grades is not None and bool((grades[list(dataset.split["train"])] == grades[index]).any())
