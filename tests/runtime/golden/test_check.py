@@ -74,5 +74,5 @@ def test_every_task_of_the_line_has_figures_for_every_graph_that_is_exported() -
 
 
 def test_an_unknown_task_is_named() -> None:
-    with pytest.raises(BundleError, match="the task 'welding', expected one of .*crack"):
+    with pytest.raises(BundleError, match=r"the task 'welding', expected one of .*crack"):
         comparisons_of("welding")
