@@ -57,7 +57,7 @@ ONE_OF_EACH: list[Message] = [
     swapped(6),
     swap_refused(7),
 ]
-VERSIONS = {"missed": 2}
+VERSIONS = {"missed": 2, "scored": 2}
 
 
 def test_the_examples_are_all_kinds() -> None:
