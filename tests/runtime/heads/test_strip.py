@@ -190,7 +190,7 @@ class TestAnswerer:
 
 
 def test_an_unknown_task_lists_the_known_ones() -> None:
-    with pytest.raises(BundleError, match=r"task 'colour': found no such task, expected one of boundary, crack, .*strip"):
+    with pytest.raises(BundleError, match=r"task 'colour': found no such task, expected one of .*crack, .*strip"):
         head_of("colour")
 
 
