@@ -7,7 +7,6 @@ the picture, and everything that is said of the grain size is counted on these l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from runtime.delivery.wire import Raster
 from runtime.errors import BundleError, DataError
 from runtime.grain_size import Procedure
 from runtime.heads.exposure import exposure_fault
-from runtime.messages import ModelIdentity, Scored
+from runtime.picture_answers import Judgement, PictureAnswerer
 from runtime.scored import BoundaryResult, GrainMeasure, Score
 from runtime.single import MODEL, SinglePipeline, open_single
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
+    from runtime.messages import ModelIdentity
     from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
@@ -192,58 +192,15 @@ def _shape(lines: NDArray[np.bool_]) -> Shape:
     return lines.shape[0], lines.shape[1]
 
 
-@dataclass(frozen=True, slots=True)
-class BoundaryAnswer:
-    """What is to be said of one micrograph; see `runtime.pipeline.Answer`."""
+def answering(settings: BoundarySettings, rules: BoundaryRules, model: ModelIdentity, facts: Facts) -> PictureAnswerer:
+    """What answers for one picture a frame, by a bundle's settings and a station's rules."""
 
-    frame_index: int
-    source: str
-    facts: Facts
-    verdict: Score
-    result: BoundaryResult
-    model: ModelIdentity
-
-    @property
-    def new_defects(self) -> Mapping[str, int]:
-        """None: boundaries are no defects."""
-        return {}
-
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Scored:
-        """The message of the micrograph."""
-        return Scored(
-            **envelope,
-            model=self.model,
-            frame_index=self.frame_index,
-            source=self.source,
-            facts=self.facts,
-            verdict=self.verdict,
-            result=self.result,
-            latency_ms=dict(latency_ms),
-        )
-
-
-class BoundaryAnswerer:
-    """Answers for one micrograph a frame; see `runtime.pipeline.Answerer`."""
-
-    def __init__(self, settings: BoundarySettings, rules: BoundaryRules, model: ModelIdentity, facts: Facts) -> None:
-        self._settings = settings
-        self._rules = rules
-        self._model = model
-        self._facts = facts
-
-    def answer(self, frame: Frame, raw: Mapping[str, NDArray[np.uint8]], facts: Facts | None = None) -> BoundaryAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
-        known = self._facts if facts is None else facts
+    def judged(frame: Frame, raw: Mapping[str, NDArray[Any]], known: Facts) -> Judgement:
         fault = exposure_fault(frame.pixels)
-        result = measure(lines_of(raw[PROBABILITY][0], self._settings), known.mm_per_px, fault)
-        verdict = judge(result, self._rules, fault)
-        return BoundaryAnswer(frame.index, frame.source, known, verdict, result, self._model)
+        result = measure(lines_of(raw[PROBABILITY][0], settings), known.mm_per_px, fault)
+        return Judgement(judge(result, rules, fault), result)
 
-    def gap(self) -> None:
-        """Nothing passes from one micrograph to the next."""
-
-    def follow(self, before: object) -> None:
-        """Nothing passes from picture to picture."""
+    return PictureAnswerer(judged, model, facts)
 
 
 def open_pipeline(
@@ -254,9 +211,9 @@ def open_pipeline(
     return open_single(bundle, backend, settings, precision)
 
 
-def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> BoundaryAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PictureAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
-    return BoundaryAnswerer(settings_of(spec), read_rules(BoundaryRules, rules), model, facts)
+    return answering(settings_of(spec), read_rules(BoundaryRules, rules), model, facts)
 
 
 def open_album(out: Path, overlays: OverlayChoice) -> BoundaryAlbum:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from runtime.decide import read_rules
 from runtime.delivery.wire import Box
 from runtime.errors import BundleError
 from runtime.heads.crack_trace import TracedCrack, trace_cracks
-from runtime.messages import ModelIdentity, Scored
+from runtime.picture_answers import Judgement, PictureAnswerer
 from runtime.scored import Crack, CrackResult, CrackTip, Score
 from runtime.single import MODEL, SinglePipeline, open_single
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
+    from runtime.messages import ModelIdentity
     from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
@@ -180,56 +180,14 @@ def _encoded(traced: Sequence[TracedCrack], shape: tuple[int, ...]) -> str:
     return rle.encode(mask)
 
 
-@dataclass(frozen=True, slots=True)
-class CrackAnswer:
-    """What is to be said of one picture; see `runtime.pipeline.Answer`."""
+def answering(settings: CrackSettings, rules: CrackRules, model: ModelIdentity, facts: Facts) -> PictureAnswerer:
+    """What answers for one picture a frame, by a bundle's settings and a station's rules."""
 
-    frame_index: int
-    source: str
-    facts: Facts
-    verdict: Score
-    result: CrackResult
-    model: ModelIdentity
+    def judged(frame: Frame, raw: Mapping[str, NDArray[Any]], known: Facts) -> Judgement:
+        verdict, result = judge(frame.pixels, raw[PROBABILITY][0], known, settings, rules)
+        return Judgement(verdict, result, {"crack": len(result.cracks)} if result.cracks else {})
 
-    @property
-    def new_defects(self) -> Mapping[str, int]:
-        """How many cracks the picture shows."""
-        return {"crack": len(self.result.cracks)} if self.result.cracks else {}
-
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Scored:
-        """The message of the picture."""
-        return Scored(
-            **envelope,
-            model=self.model,
-            frame_index=self.frame_index,
-            source=self.source,
-            facts=self.facts,
-            verdict=self.verdict,
-            result=self.result,
-            latency_ms=dict(latency_ms),
-        )
-
-
-class CrackAnswerer:
-    """Answers for one picture a frame; see `runtime.pipeline.Answerer`."""
-
-    def __init__(self, settings: CrackSettings, rules: CrackRules, model: ModelIdentity, facts: Facts) -> None:
-        self._settings = settings
-        self._rules = rules
-        self._model = model
-        self._facts = facts
-
-    def answer(self, frame: Frame, raw: Mapping[str, NDArray[np.uint8]], facts: Facts | None = None) -> CrackAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
-        known = self._facts if facts is None else facts
-        verdict, result = judge(frame.pixels, raw[PROBABILITY][0], known, self._settings, self._rules)
-        return CrackAnswer(frame.index, frame.source, known, verdict, result, self._model)
-
-    def gap(self) -> None:
-        """Nothing passes from one picture to the next."""
-
-    def follow(self, before: object) -> None:
-        """Nothing passes from picture to picture."""
+    return PictureAnswerer(judged, model, facts)
 
 
 def open_pipeline(
@@ -240,9 +198,9 @@ def open_pipeline(
     return open_single(bundle, backend, settings, precision)
 
 
-def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> CrackAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PictureAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
-    return CrackAnswerer(settings_of(spec), read_rules(CrackRules, rules), model, facts)
+    return answering(settings_of(spec), read_rules(CrackRules, rules), model, facts)
 
 
 def open_album(out: Path, overlays: OverlayChoice) -> CrackAlbum:

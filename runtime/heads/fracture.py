@@ -17,7 +17,7 @@ from runtime.decide import read_rules
 from runtime.delivery.wire import Box, Raster
 from runtime.errors import BundleError
 from runtime.heads.exposure import exposure_fault
-from runtime.messages import ModelIdentity, Scored
+from runtime.picture_answers import Judgement, PictureAnswerer
 from runtime.scored import FractureResult, Score
 from runtime.single import MODEL, SinglePipeline, open_single
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
+    from runtime.messages import ModelIdentity
     from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
@@ -250,60 +251,15 @@ def judge(
     return "accepted" if reached >= rules.min_shear_percent else "rejected", result
 
 
-@dataclass(frozen=True, slots=True)
-class FractureAnswer:
-    """What is to be said of one specimen; see `runtime.pipeline.Answer`."""
+def answering(settings: FractureSettings, rules: FractureRules, model: ModelIdentity, facts: Facts) -> PictureAnswerer:
+    """What answers for one picture a frame, by a bundle's settings and a station's rules."""
 
-    frame_index: int
-    source: str
-    facts: Facts
-    verdict: Score
-    result: FractureResult
-    model: ModelIdentity
-
-    @property
-    def new_defects(self) -> Mapping[str, int]:
-        """None: a surface has no defects to count."""
-        return {}
-
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Scored:
-        """The message of the specimen."""
-        return Scored(
-            **envelope,
-            model=self.model,
-            frame_index=self.frame_index,
-            source=self.source,
-            facts=self.facts,
-            verdict=self.verdict,
-            result=self.result,
-            latency_ms=dict(latency_ms),
-        )
-
-
-class FractureAnswerer:
-    """Answers for one specimen a frame; see `runtime.pipeline.Answerer`."""
-
-    def __init__(self, settings: FractureSettings, rules: FractureRules, model: ModelIdentity, facts: Facts) -> None:
-        self._settings = settings
-        self._rules = rules
-        self._model = model
-        self._facts = facts
-
-    def answer(
-        self, frame: Frame, raw: Mapping[str, NDArray[np.float32]], facts: Facts | None = None
-    ) -> FractureAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
-        known = self._facts if facts is None else facts
+    def judged(frame: Frame, raw: Mapping[str, NDArray[Any]], known: Facts) -> Judgement:
         shape = frame.pixels.shape[0], frame.pixels.shape[1]
         fault = exposure_fault(frame.pixels)
-        verdict, result = judge(raw[ACTIVATION], float(raw[RATIO]), shape, known, self._settings, self._rules, fault)
-        return FractureAnswer(frame.index, frame.source, known, verdict, result, self._model)
+        return Judgement(*judge(raw[ACTIVATION], float(raw[RATIO]), shape, known, settings, rules, fault))
 
-    def gap(self) -> None:
-        """Nothing passes from one specimen to the next."""
-
-    def follow(self, before: object) -> None:
-        """Nothing passes from picture to picture."""
+    return PictureAnswerer(judged, model, facts)
 
 
 def open_pipeline(
@@ -314,9 +270,9 @@ def open_pipeline(
     return open_single(bundle, backend, settings, precision)
 
 
-def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> FractureAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PictureAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
-    return FractureAnswerer(settings_of(spec), read_rules(FractureRules, rules), model, facts)
+    return answering(settings_of(spec), read_rules(FractureRules, rules), model, facts)
 
 
 def open_album(out: Path, overlays: OverlayChoice) -> FractureAlbum:

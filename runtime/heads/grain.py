@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from runtime.decide import read_rules
 from runtime.delivery.wire import Raster
 from runtime.errors import BundleError
-from runtime.messages import ModelIdentity, Scored
+from runtime.picture_answers import Judgement, PictureAnswerer
 from runtime.scored import GrainResult, Score
 from runtime.single import MODEL, SinglePipeline, open_single
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
+    from runtime.messages import ModelIdentity
     from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
@@ -292,56 +293,13 @@ def _levels(grain_map: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(np.clip(grain_map / MAP_STEP, 0.0, 255.0)).astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class GrainAnswer:
-    """What is to be said of one micrograph; see `runtime.pipeline.Answer`."""
+def answering(settings: GrainSettings, rules: GrainRules, model: ModelIdentity, facts: Facts) -> PictureAnswerer:
+    """What answers for one picture a frame, by a bundle's settings and a station's rules."""
 
-    frame_index: int
-    source: str
-    facts: Facts
-    verdict: Score
-    result: GrainResult
-    model: ModelIdentity
+    def judged(frame: Frame, raw: Mapping[str, NDArray[Any]], known: Facts) -> Judgement:
+        return Judgement(*judge(raw, frame.pixels, known, settings, rules))
 
-    @property
-    def new_defects(self) -> Mapping[str, int]:
-        """None: a micrograph has no defects to count."""
-        return {}
-
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Scored:
-        """The message of the micrograph."""
-        return Scored(
-            **envelope,
-            model=self.model,
-            frame_index=self.frame_index,
-            source=self.source,
-            facts=self.facts,
-            verdict=self.verdict,
-            result=self.result,
-            latency_ms=dict(latency_ms),
-        )
-
-
-class GrainAnswerer:
-    """Answers for one micrograph a frame; see `runtime.pipeline.Answerer`."""
-
-    def __init__(self, settings: GrainSettings, rules: GrainRules, model: ModelIdentity, facts: Facts) -> None:
-        self._settings = settings
-        self._rules = rules
-        self._model = model
-        self._facts = facts
-
-    def answer(self, frame: Frame, raw: Mapping[str, NDArray[np.float32]], facts: Facts | None = None) -> GrainAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
-        known = self._facts if facts is None else facts
-        verdict, result = judge(raw, frame.pixels, known, self._settings, self._rules)
-        return GrainAnswer(frame.index, frame.source, known, verdict, result, self._model)
-
-    def gap(self) -> None:
-        """Nothing passes from one micrograph to the next."""
-
-    def follow(self, before: object) -> None:
-        """Nothing passes from picture to picture."""
+    return PictureAnswerer(judged, model, facts)
 
 
 def open_pipeline(
@@ -352,9 +310,9 @@ def open_pipeline(
     return open_single(bundle, backend, settings, precision)
 
 
-def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> GrainAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PictureAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
-    return GrainAnswerer(settings_of(spec), read_rules(GrainRules, rules), model, facts)
+    return answering(settings_of(spec), read_rules(GrainRules, rules), model, facts)
 
 
 def open_album(out: Path, overlays: OverlayChoice) -> GrainAlbum:

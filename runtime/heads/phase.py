@@ -8,7 +8,6 @@ between fields allows (`runtime.phase_fractions`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,8 +17,8 @@ from runtime.decide import read_rules
 from runtime.delivery.wire import Raster
 from runtime.errors import BundleError, ConfigError
 from runtime.heads.exposure import exposure_fault
-from runtime.messages import ModelIdentity, Scored
 from runtime.phase_fractions import spread
+from runtime.picture_answers import Judgement, PictureAnswerer
 from runtime.scored import PhaseFraction, PhaseResult, Score
 from runtime.single import MODEL
 from runtime.tiled import TiledPipeline, Tiles, open_tiled
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
+    from runtime.messages import ModelIdentity
     from runtime.pipeline import OverlayChoice
     from runtime.spec import ModelSpec, Precision
 
@@ -170,56 +170,14 @@ def check_rules(rules: PhaseRules, settings: PhaseSettings) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseAnswer:
-    """What is to be said of one micrograph; see `runtime.pipeline.Answer`."""
+def answering(settings: PhaseSettings, rules: PhaseRules, model: ModelIdentity, facts: Facts) -> PictureAnswerer:
+    """What answers for one picture a frame, by a bundle's settings and a station's rules."""
 
-    frame_index: int
-    source: str
-    facts: Facts
-    verdict: Score
-    result: PhaseResult
-    model: ModelIdentity
+    def judged(frame: Frame, raw: Mapping[str, NDArray[Any]], _: Facts) -> Judgement:
+        result = measure(raw[PHASE], settings, exposure_fault(frame.pixels))
+        return Judgement(judge(result, rules), result)
 
-    @property
-    def new_defects(self) -> Mapping[str, int]:
-        """None: phases are no defects."""
-        return {}
-
-    def message(self, envelope: Mapping[str, Any], latency_ms: Mapping[str, float]) -> Scored:
-        """The message of the micrograph."""
-        return Scored(
-            **envelope,
-            model=self.model,
-            frame_index=self.frame_index,
-            source=self.source,
-            facts=self.facts,
-            verdict=self.verdict,
-            result=self.result,
-            latency_ms=dict(latency_ms),
-        )
-
-
-class PhaseAnswerer:
-    """Answers for one micrograph a frame; see `runtime.pipeline.Answerer`."""
-
-    def __init__(self, settings: PhaseSettings, rules: PhaseRules, model: ModelIdentity, facts: Facts) -> None:
-        self._settings = settings
-        self._rules = rules
-        self._model = model
-        self._facts = facts
-
-    def answer(self, frame: Frame, raw: Mapping[str, NDArray[np.uint8]], facts: Facts | None = None) -> PhaseAnswer:
-        """Answer for a frame; borrows its outputs for this call alone."""
-        result = measure(raw[PHASE], self._settings, exposure_fault(frame.pixels))
-        known = self._facts if facts is None else facts
-        return PhaseAnswer(frame.index, frame.source, known, judge(result, self._rules), result, self._model)
-
-    def gap(self) -> None:
-        """Nothing passes from one micrograph to the next."""
-
-    def follow(self, before: object) -> None:
-        """Nothing passes from picture to picture."""
+    return PictureAnswerer(judged, model, facts)
 
 
 def open_pipeline(
@@ -231,11 +189,11 @@ def open_pipeline(
     return open_tiled(bundle, backend, settings, tiles, PHASE, precision)
 
 
-def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PhaseAnswerer:
+def answerer(spec: ModelSpec, rules: Mapping[str, Any], model: ModelIdentity, facts: Facts) -> PictureAnswerer:
     """What answers for the frames of one run; see `runtime.pipeline.Head`."""
     settings, own = settings_of(spec), read_rules(PhaseRules, rules)
     check_rules(own, settings)
-    return PhaseAnswerer(settings, own, model, facts)
+    return answering(settings, own, model, facts)
 
 
 def open_album(out: Path, overlays: OverlayChoice) -> PhaseAlbum:

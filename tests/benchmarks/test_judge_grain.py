@@ -10,7 +10,7 @@ from benchmarks.judges.grain import BASELINE, RULES, open_judge, synthetic
 from camera.base import Frame
 from camera.steel.austenite import MM_PER_PX
 from runtime.facts import Facts
-from runtime.heads.grain import MAP, NUMBER, GrainAnswerer, GrainRules, GrainSettings
+from runtime.heads.grain import MAP, NUMBER, GrainRules, GrainSettings, answering
 from runtime.messages import ModelIdentity, Scored
 
 SETTINGS = GrainSettings(
@@ -32,7 +32,7 @@ def scored(number: float, spread: float = 0.0) -> tuple[dict, Scored]:
     grain_map[:, :8] -= spread / 2
     grain_map[:, 8:] += spread / 2
     raw = {NUMBER: np.float32(number), MAP: grain_map}
-    answer = GrainAnswerer(SETTINGS, GrainRules(), MODEL, Facts(mm_per_px=MM_PER_PX)).answer(
+    answer = answering(SETTINGS, GrainRules(), MODEL, Facts(mm_per_px=MM_PER_PX)).answer(
         Frame("evaluate", 0, 0, pixels), raw
     )
     return raw, answer.message(ENVELOPE, {})

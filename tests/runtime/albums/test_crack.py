@@ -11,7 +11,7 @@ from runtime.albums.crack import CrackAlbum
 from runtime.albums.crack_picture import MAIN_RGB, OUTLINE_RGB, crack_result, marked, render_overlay, tips_in_order
 from runtime.errors import ConfigError
 from runtime.facts import Facts
-from runtime.heads.crack import CrackAnswerer, CrackRules, CrackSettings, open_album
+from runtime.heads.crack import CrackRules, CrackSettings, answering, open_album
 from runtime.messages import ModelIdentity
 from tests.crack_bundles import SETTINGS, cracked
 from tests.runtime.delivery import wire
@@ -21,7 +21,7 @@ ENVELOPE = {"line": "l", "station": "s", "run": "r", "sequence": 1, "captured_at
 
 
 def message_of(pixels, facts=None):
-    own = CrackAnswerer(CrackSettings.model_validate(SETTINGS), CrackRules(), MODEL, facts or Facts(mm_per_px=0.05))
+    own = answering(CrackSettings.model_validate(SETTINGS), CrackRules(), MODEL, facts or Facts(mm_per_px=0.05))
     raw = {"crack_probability": (255 - pixels)[np.newaxis]}
     return own.answer(Frame("files", 0, 0, pixels), raw).message(ENVELOPE, {})
 

@@ -10,7 +10,7 @@ from runtime.engine import EngineSettings
 from runtime.errors import BundleError, ConfigError
 from runtime.facts import Facts
 from runtime.heads import head_of
-from runtime.heads.crack import CrackAnswerer, CrackRules, CrackSettings, answerer, judge, settings_of
+from runtime.heads.crack import CrackRules, CrackSettings, answerer, answering, judge, settings_of
 from runtime.messages import MESSAGE, ModelIdentity, Scored, json_of
 from runtime.scored import CrackResult
 from runtime.spec import read_spec
@@ -119,7 +119,7 @@ def test_the_line_gets_the_same_through_a_bundle_and_back_from_json(tmp_path):
 
 def test_facts_of_a_picture_stand_above_those_of_the_run():
     pixels = cracked(60)
-    own = CrackAnswerer(HEAD, CrackRules(), MODEL, Facts(mm_per_px=1.0))
+    own = answering(HEAD, CrackRules(), MODEL, Facts(mm_per_px=1.0))
     answer = own.answer(Frame("files", 0, 0, pixels), {"crack_probability": (255 - pixels)[np.newaxis]}, SCALE)
     assert answer.facts is SCALE
     assert answer.result.cracks[0].length_mm == pytest.approx(0.05 * answer.result.cracks[0].length_px)

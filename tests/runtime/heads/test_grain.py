@@ -16,9 +16,9 @@ from runtime.heads.grain import (
     MAP_STEP,
     NUMBER,
     PROBABILITY,
-    GrainAnswerer,
     GrainRules,
     GrainSettings,
+    answering,
     chance_spread,
     judge,
     resampled,
@@ -176,7 +176,7 @@ def test_shares_add_up_and_leave_out_what_lies_beyond_the_picture():
 
 
 def test_the_message_goes_over_the_wire_and_draws_the_same_picture_again(pixels: np.ndarray):
-    answer = GrainAnswerer(SETTINGS, GrainRules(min_grain_number=5.0), MODEL, KNOWN).answer(
+    answer = answering(SETTINGS, GrainRules(min_grain_number=5.0), MODEL, KNOWN).answer(
         Frame("microscope", 4, 0, pixels, source="a.png"), halves(6.0, 10.0)
     )
     message = answer.message(ENVELOPE, {"total": 3.0})

@@ -15,8 +15,8 @@ from camera.base import Frame
 from runtime.albums.fracture import FractureAlbum
 from runtime.errors import ConfigError, EngineError
 from runtime.facts import Facts
-from runtime.heads.fracture import FractureAnswer, FractureAnswerer
 from runtime.messages import Message, Missed, RunEnded, RunStarted, Scored
+from runtime.picture_answers import PictureAnswer, PictureAnswerer
 from runtime.sized_engines import SizedEngines
 from tests.bundles import make_strip_bundle
 from tests.fracture_bundles import make_fracture_bundle
@@ -213,14 +213,14 @@ def test_a_picture_beyond_the_limits_is_missed(
 def test_a_head_that_stumbles_over_a_picture_does_not_stop_the_station(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = FractureAnswerer.answer
+    whole = PictureAnswerer.answer
 
-    def stumbles(answerer: FractureAnswerer, frame: Frame, raw: Any, facts: Facts | None = None) -> FractureAnswer:
+    def stumbles(answerer: PictureAnswerer, frame: Frame, raw: Any, facts: Facts | None = None) -> PictureAnswer:
         if frame.source.endswith("odd.png"):
             raise ZeroDivisionError("no steel in sight")
         return whole(answerer, frame, raw, facts)
 
-    monkeypatch.setattr(FractureAnswerer, "answer", stumbles)
+    monkeypatch.setattr(PictureAnswerer, "answer", stumbles)
     with rig(write_rig(tmp_path, bundle)) as running:
         (running.hot / "odd.png").write_bytes(png(0.1, 1))
         (running.hot / "plain.png").write_bytes(png(0.1, 2))
