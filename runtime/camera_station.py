@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from camera.config import CameraSettings
     from runtime.config import SwapSettings
+    from runtime.pipeline import Pipeline
 
 IN_FLIGHT = 3
 """Batches that the loop holds at a time; the ring needs room for these and for what the camera brings meanwhile."""
@@ -97,7 +98,7 @@ def run_camera(
             ),
             due_change=_never if changes is None else changes.due,
         )
-        opened.callback(lambda: loop.serving.pipeline.close())  # a device lets go of the ring before the ring goes
+        opened.callback(lambda: loop.serving.engines.close())  # a device lets go of the ring before the ring goes
         ready("" if changes is None else changes.endpoint)
         # What lives now lives as long as the station: the collector need not walk it again beside every batch.
         gc.collect()
@@ -113,14 +114,14 @@ def _changes(
     engines: EngineSettings,
     frames: NDArray[np.uint8],
     reload: threading.Event,
-) -> Changes:
+) -> Changes[Pipeline]:
     """What makes other bundles ready while this one serves."""
     terms = Terms(parts.bundle.spec.task, config.backend, config.precision, engines, config.rules, config.facts)
     return Changes(
         config.name,
         parts.model,
         lambda path: make_ready(path, terms),
-        frames,
+        lambda pipeline: pipeline.register(frames),
         bundle=config.bundle,
         folder=config.bundle.parent if swap.bundles is None else swap.bundles,
         requests=RequestSocket(swap.endpoint, HEADER_BYTES, context=parts.context, curve=parts.curve),

@@ -24,11 +24,13 @@ from camera.base import CameraError, Lost
 from runtime.coverage import Books
 from runtime.errors import EngineError
 from runtime.messages import Missed, RunEnded, RunStarted
+from runtime.serving import Serving
 
 if TYPE_CHECKING:
     from camera.ring import Batch
     from runtime.messages import Message, MissedReason, StationState
     from runtime.pipeline import Answerer, Pending, Pipeline
+    from runtime.serving import Change
 
 IDLE_S = 0.2
 """Longest wait for a frame before the loop looks after its heartbeat and its orders."""
@@ -70,39 +72,6 @@ class Desk(Protocol):
 
     def idle(self, state: StationState, inspected: int, missed: int) -> None:
         """Send a heartbeat if one is due."""
-        ...
-
-
-@dataclass(slots=True)
-class Serving:
-    """A bundle at work.
-
-    Attributes:
-        pipeline: Its engines.
-        answerer: Turns a frame's raw outputs into its message; keeps the state that passes from frame to frame.
-    """
-
-    pipeline: Pipeline
-    answerer: Answerer
-
-
-class Change(Protocol):
-    """A bundle that is ready to take over, or the news that one could not be made ready; see `runtime.swap`."""
-
-    def take(self, old: Serving) -> Serving:
-        """Called between two batches, with none on its way: what serves from now on, which may be the old one.
-
-        Raises:
-            EngineError: Neither can serve any more.
-        """
-        ...
-
-    def message(self, envelope: dict[str, Any], next_index: int | None) -> Message:
-        """What is published of it, once it was taken."""
-        ...
-
-    def done(self, message: Message) -> None:
-        """It was published."""
         ...
 
 
@@ -156,7 +125,7 @@ class Loop:
         started: Callable[[dict[str, Any]], RunStarted],
         clock_ns: Callable[[], int] = time.monotonic_ns,
         *,
-        due_change: Callable[[], Change | None] = lambda: None,
+        due_change: Callable[[], Change[Pipeline] | None] = lambda: None,
     ) -> None:
         self._source = source
         self._serving = Serving(pipeline, answerer)
@@ -171,7 +140,7 @@ class Loop:
         self._found: Counter[str] = Counter()
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> Serving[Pipeline]:
         """The bundle at work now, whose engines the caller closes."""
         return self._serving
 
@@ -220,7 +189,7 @@ class Loop:
             if not self._flights:
                 books = self._books.coverage()
                 self._desk.idle("running", books.frames_inspected, books.frames_missed)
-                self._serving.pipeline.keep_awake()
+                self._serving.engines.keep_awake()
                 return
             self._advance(len(self._flights))
             self._settle()
@@ -237,7 +206,7 @@ class Loop:
             self._advance(len(self._flights))
             self._settle()
 
-    def _swap(self, change: Change) -> None:
+    def _swap(self, change: Change[Pipeline]) -> None:
         """Let another bundle take over, once every batch of the old one is answered."""
         self._land()
         self._serving = change.take(self._serving)
@@ -249,7 +218,7 @@ class Loop:
         flight = Flight(batch, None)
         flight.stamps_ns["wait"] = self._clock_ns()
         try:
-            flight.pending = self._serving.pipeline.start(batch.pixels)
+            flight.pending = self._serving.engines.start(batch.pixels)
         except EngineError as error:
             flight.error = error
         return flight
@@ -261,7 +230,7 @@ class Loop:
                 continue
             flight.advanced = True
             try:
-                self._serving.pipeline.advance(flight.pending)
+                self._serving.engines.advance(flight.pending)
             except EngineError as error:
                 flight.error, flight.pending = error, None
             flight.stamps_ns["gate"] = self._clock_ns()
@@ -279,12 +248,12 @@ class Loop:
         try:
             if flight.pending is not None:
                 try:
-                    raw = self._serving.pipeline.finish(flight.pending)
+                    raw = self._serving.engines.finish(flight.pending)
                 except EngineError as error:
                     flight.error = error
                 else:
                     self._answer(flight, raw)
-                    self._serving.pipeline.release(flight.pending)
+                    self._serving.engines.release(flight.pending)
             if flight.error is not None:
                 self._fail(flight, flight.error)
         finally:

@@ -19,20 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from runtime.bundle import digest_of
 from runtime.errors import BundleError, ConfigError, EngineError
-from runtime.loop import Serving
 from runtime.messages import Message, ModelIdentity, Swapped, SwapRefused
+from runtime.serving import E, Serving
 from runtime.spec import SPEC_FILE
 from runtime.swap.requests import SwapRequest, parse_swap, place_of
 from runtime.triggered.requests import RefusedError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from runtime.swap.preparation import Successor
     from runtime.triggered.request_socket import Request, RequestSocket
 
@@ -46,8 +43,8 @@ SIGNALLED = "SIGHUP"
 
 
 @dataclass(slots=True)
-class Offer:
-    """One change on its way to the loop; see `runtime.loop.Change`.
+class Offer(Generic[E]):
+    """One change on its way to the loop; see `runtime.serving.Change`.
 
     Attributes:
         asked: The request.
@@ -55,38 +52,38 @@ class Offer:
         before: What serves.
         successor: What is to take over; None where it could not be made ready.
         detail: Why it could not; empty as long as nothing is wrong.
-        memory: Where frames come from; the new engines are told.
+        taken: Called in the loop's thread with the engines that have just become its own.
     """
 
     asked: SwapRequest
     path: Path
     before: ModelIdentity
-    successor: Successor | None
+    successor: Successor[E] | None
     detail: str
-    memory: NDArray[np.uint8]
-    retired: Serving | None = None
+    taken: Callable[[E], None]
+    retired: Serving[E] | None = None
     published: Message | None = None
     settled: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def ready(self) -> Serving | None:
+    def ready(self) -> Serving[E] | None:
         """What is to take over, if there is something."""
         return None if self.successor is None else self.successor.serving
 
-    def take(self, old: Serving) -> Serving:
+    def take(self, old: Serving[E]) -> Serving[E]:
         """Let the new bundle take over in the loop's own thread; the old one serves on where it cannot."""
         new = self.ready
         if new is None:
             return old
-        old.pipeline.hand_over()
+        old.engines.hand_over()
         try:
-            new.pipeline.take_over()
+            new.engines.take_over()
         except EngineError as error:
             self.detail = f"its engines could not be handed over: {error}"
-            old.pipeline.take_over()
-            old.pipeline.register(self.memory)
+            old.engines.take_over()
+            self.taken(old.engines)
             return old
-        new.pipeline.register(self.memory)
+        self.taken(new.engines)
         new.answerer.follow(old.answerer)
         self.retired = old
         return new
@@ -117,14 +114,14 @@ class Offer:
         self.settled.set()
 
 
-class Changes:
+class Changes(Generic[E]):
     """Makes changes ready from the moment it is made until it is closed.
 
     Args:
         station: The station's name.
         serving: What serves now.
         make_ready: Opens a bundle's folder and gives what could take over.
-        memory: Where frames come from.
+        taken: Called in the loop's thread with engines that have just become its own, to tell them where frames are.
         bundle: The folder that a reload opens again.
         folder: Where bundles that are asked for must lie.
         requests: The socket that takes requests, which is the thread's from here on.
@@ -135,8 +132,8 @@ class Changes:
         self,
         station: str,
         serving: ModelIdentity,
-        make_ready: Callable[[Path], Successor],
-        memory: NDArray[np.uint8],
+        make_ready: Callable[[Path], Successor[E]],
+        taken: Callable[[E], None],
         *,
         bundle: Path,
         folder: Path,
@@ -146,19 +143,19 @@ class Changes:
         self._station = station
         self._serving = serving
         self._make_ready = make_ready
-        self._memory = memory
+        self._taken = taken
         self._bundle = bundle
         self._folder = folder
         self._requests = requests
         self.endpoint = requests.endpoint
-        self._offer: Offer | None = None
+        self._offer: Offer[E] | None = None
         self._last: Swapped | None = None
         self._reload = reload
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="swap", daemon=True)
         self._thread.start()
 
-    def due(self) -> Offer | None:
+    def due(self) -> Offer[E] | None:
         """What the loop is to take; each offer comes once."""
         offer, self._offer = self._offer, None
         return offer
@@ -168,7 +165,7 @@ class Changes:
         self._closed.set()
         self._thread.join()
 
-    def __enter__(self) -> Changes:
+    def __enter__(self) -> Changes[E]:
         return self
 
     def __exit__(
@@ -233,11 +230,11 @@ class Changes:
                 raise _stopping()
         return self._settle(offer), False
 
-    def _prepare(self, asked: SwapRequest, path: Path) -> Offer:
+    def _prepare(self, asked: SwapRequest, path: Path) -> Offer[E]:
         successor, detail = None, ""
         try:
             successor = self._make_ready(path)
-            successor.serving.pipeline.hand_over()
+            successor.serving.engines.hand_over()
         except (BundleError, ConfigError, EngineError, OSError) as error:
             detail = str(error)
         except MemoryError as error:
@@ -249,9 +246,9 @@ class Changes:
         if detail and successor is not None:
             _retire(successor.serving)
             successor = None
-        return Offer(asked, path, self._serving, successor, detail, self._memory)
+        return Offer(asked, path, self._serving, successor, detail, self._taken)
 
-    def _settle(self, offer: Offer) -> Message:
+    def _settle(self, offer: Offer[E]) -> Message:
         """After the loop is done with an offer: close the bundle that does not serve."""
         message = offer.published
         if message is None:
@@ -265,15 +262,15 @@ class Changes:
         return message
 
 
-def _retire(serving: Serving | None) -> None:
+def _retire(serving: Serving[E] | None) -> None:
     """Close a bundle's engines in this thread, whether they are its own or were handed over."""
     if serving is None:
         return
     # A device that fails here fails the bundle that serves too, and that is where it counts.
     with suppress(EngineError):
-        serving.pipeline.take_over()
+        serving.engines.take_over()
     with suppress(EngineError):
-        serving.pipeline.close()
+        serving.engines.close()
 
 
 def _digest(path: Path) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from runtime.bundle import open_bundle
 from runtime.errors import BundleError
 from runtime.golden.check import measure_golden, require_golden
 from runtime.heads import head_of
-from runtime.loop import Serving
+from runtime.serving import E, Serving
 from runtime.sized_engines import fixed_size
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runtime.engine import EngineSettings
     from runtime.facts import Facts
     from runtime.messages import ModelIdentity
+    from runtime.pipeline import Pipeline
     from runtime.spec import ModelSpec, Precision
 
 
@@ -44,7 +45,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Successor:
+class Successor(Generic[E]):
     """A bundle that could take over at any moment.
 
     Attributes:
@@ -53,10 +54,10 @@ class Successor:
     """
 
     model: ModelIdentity
-    serving: Serving
+    serving: Serving[E]
 
 
-def make_ready(path: Path, terms: Terms) -> Successor:
+def make_ready(path: Path, terms: Terms) -> Successor[Pipeline]:
     """Open a bundle and everything of it, the cheapest refusals first.
 
     Args:

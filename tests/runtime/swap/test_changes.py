@@ -16,8 +16,8 @@ import zmq
 
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
-from runtime.loop import Serving
 from runtime.messages import Message, ModelIdentity, Swapped, SwapRefused, utc_text
+from runtime.serving import Serving
 from runtime.single import SinglePipeline
 from runtime.spec import SPEC_FILE, GraphSpec
 from runtime.swap.changes import Changes
@@ -50,8 +50,8 @@ class Shop:
 
     folder: Path
     graph: GraphSpec
-    changes: Changes
-    serving: Serving
+    changes: Changes[SinglePipeline]
+    serving: Serving[SinglePipeline]
     ring: np.ndarray
     reload: threading.Event
     published: list[Message] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Shop:
 
     def inspects(self) -> bool:
         """Whether what serves computes right, in this thread, from the ring."""
-        pipeline, frames = self.serving.pipeline, self.ring[:3]
+        pipeline, frames = self.serving.engines, self.ring[:3]
         pending = pipeline.start(frames)
         found = pipeline.finish(pending)
         right = all(np.array_equal(each["inverted"], 255 - frame) for each, frame in zip(found, frames, strict=True))
@@ -85,17 +85,17 @@ class Shop:
         return right
 
 
-def open_serving(folder: Path, graph: GraphSpec) -> tuple[Serving, SoftwareCuda]:
+def open_serving(folder: Path, graph: GraphSpec) -> tuple[Serving[SinglePipeline], SoftwareCuda]:
     device = software_device("tensorrt")
     engine = open_software("tensorrt", folder / "pair.onnx", graph, EngineSettings(4, slots=2), device)
     assert isinstance(device.cuda, SoftwareCuda)
     return Serving(SinglePipeline(engine), Follower()), device.cuda  # type: ignore[arg-type]
 
 
-MakeReady = Callable[[Path, GraphSpec], Successor]
+MakeReady = Callable[[Path, GraphSpec], Successor[SinglePipeline]]
 
 
-def make_pair(path: Path, graph: GraphSpec) -> Successor:
+def make_pair(path: Path, graph: GraphSpec) -> Successor[SinglePipeline]:
     serving, _ = open_serving(path, graph)
     return Successor(OLD.model_copy(update={"bundle": path.name, "digest": "1" * 64}), serving)
 
@@ -109,19 +109,25 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: MakeReady = make
     folder, reload = tmp_path / "bundles", threading.Event()
     serving, _ = open_serving(folder / "old", graph)
     ring = np.arange(8 * 48, dtype=np.uint8).reshape(8, 1, *SIZE)
-    serving.pipeline.register(ring)
+    serving.engines.register(ring)
     with zmq.Context() as context:
         requests = RequestSocket("tcp://127.0.0.1:*", HEADER_BYTES, context=context)
         changes = Changes(
-            "top", OLD, lambda path: make(path, graph), ring, bundle=folder / "new", folder=folder, requests=requests,
+            "top",
+            OLD,
+            lambda path: make(path, graph),
+            lambda engines: engines.register(ring),
+            bundle=folder / "new",
+            folder=folder,
+            requests=requests,
             reload=reload,
-        )  # fmt: skip
+        )
         opened = Shop(folder, graph, changes, serving, ring, reload)
         try:
             yield opened
         finally:
             changes.close()
-            opened.serving.pipeline.close()
+            opened.serving.engines.close()
 
 
 @contextlib.contextmanager
@@ -158,7 +164,7 @@ def test_a_bundle_changes_hands_and_the_old_one_is_closed(tmp_path: Path, monkey
         assert not got[0].known
         assert opened.serving.answerer.after == [old.answerer]  # type: ignore[attr-defined]
         with pytest.raises(EngineError, match="found it closed"):
-            old.pipeline.start(opened.ring[:1])
+            old.engines.start(opened.ring[:1])
 
 
 def test_who_asks_for_what_serves_gets_the_message_that_there_was(
@@ -189,7 +195,7 @@ def test_who_asks_for_what_serves_gets_the_message_that_there_was(
 def test_whatever_goes_wrong_the_old_bundle_serves_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, words: str
 ) -> None:
-    def fail(path: Path, graph: GraphSpec) -> Successor:
+    def fail(path: Path, graph: GraphSpec) -> Successor[SinglePipeline]:
         raise fault
 
     with shop(tmp_path, monkeypatch, fail) as opened:
@@ -210,9 +216,9 @@ def test_engines_that_cannot_be_handed_over_leave_the_old_ones_at_work(
     def lost() -> None:
         raise EngineError("CUDA: cuCtxSetCurrent found CUDA_ERROR_UNKNOWN")
 
-    def make(path: Path, graph: GraphSpec) -> Successor:
+    def make(path: Path, graph: GraphSpec) -> Successor[SinglePipeline]:
         ready = make_pair(path, graph)
-        ready.serving.pipeline.take_over = lost  # type: ignore[method-assign]
+        ready.serving.engines.take_over = lost
         return ready
 
     with shop(tmp_path, monkeypatch, make) as opened:
@@ -241,7 +247,7 @@ def test_a_reload_opens_the_stations_own_folder(tmp_path: Path, monkeypatch: pyt
 def test_what_is_not_to_be_asked_is_refused_and_nothing_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: str, station: str, reason: str
 ) -> None:
-    def never(path: Path, graph: GraphSpec) -> Successor:
+    def never(path: Path, graph: GraphSpec) -> Successor[SinglePipeline]:
         raise AssertionError(path)
 
     with shop(tmp_path, monkeypatch, never) as opened, asked(opened, bundle, station) as got:
@@ -252,9 +258,9 @@ def test_what_is_not_to_be_asked_is_refused_and_nothing_is_opened(
 
 def test_a_station_that_stops_closes_what_it_made_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = threading.Event()
-    made: list[Successor] = []
+    made: list[Successor[SinglePipeline]] = []
 
-    def make(path: Path, graph: GraphSpec) -> Successor:
+    def make(path: Path, graph: GraphSpec) -> Successor[SinglePipeline]:
         made.append(make_pair(path, graph))
         ready.set()
         return made[0]
@@ -264,4 +270,4 @@ def test_a_station_that_stops_closes_what_it_made_ready(tmp_path: Path, monkeypa
         opened.changes.close()
     assert got[0].reason == "unavailable"
     with pytest.raises(EngineError, match="found it closed"):
-        made[0].serving.pipeline.start(opened.ring[:1])
+        made[0].serving.engines.start(opened.ring[:1])

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camera.base import Frame
-from runtime.loop import Loop, LoopSettings, Serving
+from runtime.loop import Loop, LoopSettings
 from runtime.messages import Inspected, Missed, ModelIdentity, RunStarted, Swapped, SwapRefused
+from runtime.serving import Serving
 from tests.runtime.test_loop import Desk, ScriptedPipeline, ScriptedSource, failures
 
 
@@ -53,12 +54,12 @@ class ScriptedChange:
     old: ScriptedPipeline | None = None
     said: list[Any] = field(default_factory=list)
 
-    def take(self, old: Serving) -> Serving:
-        assert isinstance(old.pipeline, ScriptedPipeline)
-        assert not old.pipeline.held  # nothing is on its way when the bundle changes
+    def take(self, old: Serving[Any]) -> Serving[Any]:
+        assert isinstance(old.engines, ScriptedPipeline)
+        assert not old.engines.held  # nothing is on its way when the bundle changes
         if self.refused:
             return old
-        self.old = old.pipeline
+        self.old = old.engines
         return Serving(ScriptedPipeline(self.fails), Answerer(named(self.number)))  # type: ignore[arg-type]
 
     def message(self, envelope: dict[str, Any], next_index: int | None) -> Swapped | SwapRefused:

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_sound_bundle_is_open_and_warm(folder: Path) -> None:
     ready = make_ready(folder, TERMS)
     assert ready.model.digest == digest_of(folder / SPEC_FILE)
-    with ready.serving.pipeline as pipeline:
+    with ready.serving.engines as pipeline:
         pending = pipeline.start(plain_frames(4))
         pipeline.advance(pending)
         assert len(pipeline.finish(pending)) == 4
@@ -95,7 +95,7 @@ def test_a_bundle_for_other_frames_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_any_size_fits(tmp_path: Path) -> None:
-    make_ready(make_strip_bundle(tmp_path / "free", 64, 96, dynamic_size=True), TERMS).serving.pipeline.close()
+    make_ready(make_strip_bundle(tmp_path / "free", 64, 96, dynamic_size=True), TERMS).serving.engines.close()
 
 
 def test_rules_that_name_a_class_of_the_old_bundle_alone_are_refused(tmp_path: Path) -> None:
