@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.delivery.cursor import Cursor
+from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
 from runtime.delivery.wire import Wire
-from runtime.messages import KINDS, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
+from runtime.messages import KINDS
 from runtime.swap.requests import SwapRequest
 from runtime.triggered.requests import OverrideRequest, RequestError, ScoreRequest
 

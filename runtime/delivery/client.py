@@ -28,9 +28,10 @@ from pydantic import ValidationError
 
 from runtime.delivery.cursor import Cursor, read_cursor, write_cursor
 from runtime.delivery.replay_client import HistoryChangedError, Received, ReplayClient, unreadable
+from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd
 from runtime.delivery.sockets import Context, CurveClient, connect, open_socket
 from runtime.errors import WireError
-from runtime.messages import MAX_SEQUENCE, MESSAGE, Heartbeat, ReplayBegin, ReplayEnd
+from runtime.messages import MAX_SEQUENCE, MESSAGE, Heartbeat
 
 __all__ = ["GapError", "HistoryChangedError", "Received", "Subscriber"]
 

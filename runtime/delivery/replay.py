@@ -15,9 +15,10 @@ import zmq
 from pydantic import ValidationError
 
 from runtime.delivery.journal_reader import JournalReader
+from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd, ReplayError, ReplayReason, ReplayRequest
 from runtime.delivery.sockets import Context, CurveServer, bind, open_socket
 from runtime.errors import JournalError
-from runtime.messages import ReplayBegin, ReplayEnd, ReplayError, ReplayReason, ReplayRequest, json_of
+from runtime.messages import json_of
 
 CHUNK_MESSAGES = 1000
 """The most messages of one answer; the consumer asks on."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import zmq
 from pydantic import ValidationError
 
+from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd, ReplayError, ReplayRequest
 from runtime.delivery.sockets import Context, CurveClient, Socket, connect, open_socket
 from runtime.errors import WireError
-from runtime.messages import MESSAGE, Message, ReplayBegin, ReplayEnd, ReplayError, ReplayRequest, json_of
+from runtime.messages import MESSAGE, Message, json_of
 
 PATIENCE_FIRST_S = 0.5
 """The first wait for an answer, in seconds; it doubles each time that none comes."""

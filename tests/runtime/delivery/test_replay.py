@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.delivery.replay import CHUNK_BYTES, CHUNK_MESSAGES, REQUEST_BYTES
+from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd, ReplayError
 from runtime.delivery.sockets import Socket
-from runtime.messages import MAX_SEQUENCE, ReplayBegin, ReplayEnd, ReplayError, json_of
+from runtime.messages import MAX_SEQUENCE, json_of
 from tests.runtime.delivery.wire import STATION, Station, inspected
 
 TIMEOUT_MS = 10_000
