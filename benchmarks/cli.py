@@ -127,10 +127,14 @@ def overhead(
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Most frames in a batch.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of the line; the median counts.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one turn, about.")] = 10.0,
-    null_frames: Annotated[int, typer.Option(min=100, help="Frames of one run with the null engine.")] = 40_000,
+    turns: Annotated[
+        int, typer.Option(min=1, help="Turns of the line beside the bare engines; the median counts.")
+    ] = 24,
+    turn_s: Annotated[float, typer.Option(min=0.1, help="Length of one turn, about.")] = 3.0,
+    null_runs: Annotated[int, typer.Option(min=1, help="Runs with the null engine; the median counts.")] = 5,
+    null_frames: Annotated[int, typer.Option(min=100, help="Frames of one such run.")] = 40_000,
     rate_hz: Annotated[float, typer.Option(min=1.0, help="Camera's pace for the added latency, frames/s.")] = 1250.0,
+    paced_s: Annotated[float, typer.Option(min=0.1, help="Length of the run at that pace, about.")] = 10.0,
     drawn_frames: Annotated[int, typer.Option(min=1, help="Different frames that the camera shows in a loop.")] = 64,
     defects_per_frame: Annotated[
         float, typer.Option(min=0.0, help="Decides the share of frames that pass the gate.")
@@ -160,10 +164,12 @@ def overhead(
         precision=precision,
         threads=threads,
         batch=batch,
-        rounds=rounds,
-        seconds=seconds,
+        turns=turns,
+        turn_s=turn_s,
+        null_runs=null_runs,
         null_frames=null_frames,
         rate_hz=rate_hz,
+        paced_s=paced_s,
         drawn_frames=drawn_frames,
         defects_per_frame=defects_per_frame,
         subscribers=1 if subscriber else 0,

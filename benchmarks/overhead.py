@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.bare import IN_TURN, Work, bare_fps, prepare
 from benchmarks.frames import frame_size
@@ -63,8 +64,8 @@ WARM_BATCHES = 8
 DEPTHS = {"in turn": IN_TURN, **{f"{depth} in flight": depth for depth in range(1, IN_FLIGHT + 1)}}
 """Ways to drive the bare engines."""
 
-TRIAL_SHARE = 0.25
-"""Length of a trial of one way, as a share of a run's."""
+CONFIDENCE = 0.95
+"""Of the interval in which the median ratio lies."""
 
 Step = Callable[[str], None]
 Around = Callable[[], AbstractContextManager[Any]]
@@ -107,7 +108,7 @@ def measure_overhead(
 
 def steps_of(plan: OverheadPlan) -> int:
     """How often `measure_overhead` calls `advance`."""
-    steps = {"cascade": len(DEPTHS) + 2 * plan.rounds + 1, "null_line": plan.rounds, "added_latency": 1}
+    steps = {"cascade": len(DEPTHS) + 2 * plan.turns + 1, "null_line": plan.null_runs, "added_latency": 1}
     return sum(steps[question] for question in plan.questions)
 
 
@@ -161,14 +162,14 @@ class Bench:
             trials: dict[str, float] = {}
             for name, depth in DEPTHS.items():
                 self.advance(f"bare engines, {name}: trial")
-                trials[name] = bare.fps_for(plan.seconds * TRIAL_SHARE, depth)
+                trials[name] = bare.fps_for(plan.turn_s, depth)
             best = max(trials, key=trials.__getitem__)
-            rounds = bare.rounds_for(plan.seconds, trials[best])
+            rounds = bare.rounds_for(plan.turn_s, trials[best])
             frames = rounds * plan.drawn_frames
             self.advance(f"bare engines, {best}")
             bare_turns = [bare_fps(gate, segmenter, work, rounds, DEPTHS[best])]
             runs: list[LineRun] = []
-            for turn in range(plan.rounds):
+            for turn in range(plan.turns):
                 self.advance(f"whole line, turn {turn + 1}")
                 runs.append(self._run(self._camera(frames=frames + self._warm), self._inspection(cascade)))
                 self.advance(f"bare engines, {best}, turn {turn + 1}")
@@ -186,6 +187,7 @@ class Bench:
             line_fps=_rounded(line_turns, 2),
             ratios=_rounded(ratios, 4),
             ratio=round(ratio, 4),
+            ratio_interval=median_interval(ratios),
             target_ratio=LEAST_RATIO,
             met=ratio >= LEAST_RATIO,
             mean_batch=_mean_batch(runs),
@@ -197,7 +199,7 @@ class Bench:
         plan = self.plan
         runs: list[LineRun] = []
         heard: list[int] = []
-        for turn in range(plan.rounds):
+        for turn in range(plan.null_runs):
             self.advance(f"null engine, run {turn + 1}")
             listener = Listener()
             camera = self._camera(frames=plan.null_frames + self._warm)
@@ -221,8 +223,8 @@ class Bench:
         """From the end of exposure until the message has left, with engines that cost nothing."""
         plan = self.plan
         self.advance(f"null engine at {plan.rate_hz:g} frames a second")
-        warm = round(plan.rate_hz * min(1.0, plan.seconds))
-        camera = self._camera(frames=warm + max(1, round(plan.rate_hz * plan.seconds)), rate_hz=plan.rate_hz)
+        warm = round(plan.rate_hz * min(1.0, plan.paced_s))
+        camera = self._camera(frames=warm + max(1, round(plan.rate_hz * plan.paced_s)), rate_hz=plan.rate_hz)
         run = self._run(camera, self._null(), policy=Policy.DROP_NEWEST, whole=False)
         spread = percentiles_ms(run.latency_ns[min(warm, run.frames - 1) :])
         return AddedLatency(
@@ -333,6 +335,18 @@ class BareEngines:
     def rounds_for(self, seconds: float, fps: float) -> int:
         """Rounds of the work that take about `seconds`."""
         return max(1, round(seconds * fps / sum(len(batch.frames) for batch in self.work)))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where the median lies with 95 % confidence, by the sign test; None where there are too few values to say.
+
+    >>> median_interval([0.9, 0.91, 0.92, 0.93, 0.94, 0.95])
+    (0.9, 0.95)
+    """
+    interval = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    if not np.isfinite(interval).all():
+        return None
+    return round(float(interval.low), 4), round(float(interval.high), 4)
 
 
 def _mean_batch(runs: list[LineRun]) -> float:

@@ -35,10 +35,12 @@ class OverheadPlan(Report):
     drawn_frames: int = Field(default=64, ge=1, description="different frames, shown again and again")
     seed: int = Field(default=0, ge=0, description="which synthetic strip")
     defects_per_frame: float = Field(default=0.7, ge=0, description="decides which share of frames passes the gate")
-    rounds: int = Field(default=5, ge=1, description="runs of the line in each question; the median counts")
-    seconds: float = Field(default=10.0, gt=0, description="length of one run, about")
+    turns: int = Field(default=24, ge=1, description="turns of the line beside the bare engines; the median counts")
+    turn_s: float = Field(default=3.0, gt=0, description="length of one turn, about")
+    null_runs: int = Field(default=5, ge=1, description="runs of the line with the null engine; the median counts")
     null_frames: int = Field(default=40_000, ge=1, description="frames of one run with the null engine")
     rate_hz: float = Field(default=1250.0, gt=0, description="frames a second for the added latency")
+    paced_s: float = Field(default=10.0, gt=0, description="length of the run for the added latency, about")
     subscribers: Literal[0, 1] = Field(default=1, description="processes that subscribe to the line")
 
 
@@ -53,6 +55,9 @@ class CascadeOverhead(Report):
     line_fps: tuple[float, ...]
     ratios: tuple[float, ...] = Field(description="each turn of the line against the mean of the bare ones around it")
     ratio: float = Field(description="median")
+    ratio_interval: tuple[float, float] | None = Field(
+        description="95 % confidence interval of the median, by the sign test; null with fewer than 6 turns"
+    )
     target_ratio: float
     met: bool
     mean_batch: float = Field(description="frames in the line's batches")
@@ -88,8 +93,8 @@ class AddedLatency(Report):
 class OverheadReport(Report):
     """What `ferrosight bench overhead` writes."""
 
-    schema_version: Literal["ferrosight.bench_overhead/1"] = Field(
-        default="ferrosight.bench_overhead/1", alias="schema"
+    schema_version: Literal["ferrosight.bench_overhead/2"] = Field(
+        default="ferrosight.bench_overhead/2", alias="schema"
     )
     machine: Machine
     bundle: BundleName
@@ -106,11 +111,10 @@ def overhead_markdown(report: OverheadReport) -> str:
     """The report for people."""
     rows: list[tuple[str, str, str, str]] = []
     if (c := report.cascade) is not None:
-        least, most = min(c.ratios), max(c.ratios)
         rows.append(
             (
                 f"whole line against bare engines ({report.plan.backend}, batch {report.plan.batch})",
-                f"{c.ratio:.3f} ({least:.3f} to {most:.3f} in {len(c.ratios)} turns)",
+                f"{c.ratio:.3f} ({_interval(c)}{len(c.ratios)} turns, {min(c.ratios):.3f} to {max(c.ratios):.3f})",
                 f"at least {c.target_ratio:g}",
                 _verdict(c.met),
             )
@@ -168,6 +172,13 @@ def _details(report: OverheadReport) -> list[str]:
             f"the verdict, p50 ms: {_stages(a.stages_p50_ms)}; the rest is journal and send."
         )
     return text
+
+
+def _interval(cascade: CascadeOverhead) -> str:
+    if cascade.ratio_interval is None:
+        return ""
+    least, most = cascade.ratio_interval
+    return f"95 % interval {least:.3f} to {most:.3f}; "
 
 
 def _verdict(met: bool) -> str:

@@ -30,13 +30,20 @@ def test_bench_latency_prints_and_writes_one_report(tiny: Path, tmp_path: Path) 
         1,
         "--beside",
         "bare",
+        "--precision",
+        "fp32, fp16",
         "--out",
         out,
         "--json",
     )
     report = json.loads(run("bench", "latency", tiny, *options))
-    assert report["schema"] == "ferrosight.bench_latency/2"
-    assert [row["batch"] for row in report["rows"]] == [1, 2]
+    assert report["schema"] == "ferrosight.bench_latency/3"
+    assert [(row["batch"], row["precision"]) for row in report["rows"]] == [
+        (1, "fp32"),
+        (1, "fp16"),
+        (2, "fp32"),
+        (2, "fp16"),
+    ]
     assert set(report["machine"]) >= {"cpu", "cores", "memory_gib", "flags", "load_average", "libraries"}
     assert json.loads((out / "latency.json").read_text()) == report
     assert (out / "latency.md").read_text().startswith("# Latency of bundle `tiny-strip`")
@@ -44,9 +51,9 @@ def test_bench_latency_prints_and_writes_one_report(tiny: Path, tmp_path: Path) 
 
 
 def test_bench_overhead_asks_only_what_it_is_told(tiny: Path, tmp_path: Path) -> None:
-    options = ("--only", "null_line", "--rounds", 1, "--null-frames", 200, "--drawn-frames", 8, "--no-subscriber")
+    options = ("--only", "null_line", "--null-runs", 1, "--null-frames", 200, "--drawn-frames", 8, "--no-subscriber")
     report = json.loads(run("bench", "overhead", tiny, *options, "--out", tmp_path, "--json"))
-    assert report["schema"] == "ferrosight.bench_overhead/1"
+    assert report["schema"] == "ferrosight.bench_overhead/2"
     assert report["cascade"] is None
     assert report["null_line"]["frames_a_run"] == 200
     assert (tmp_path / "overhead.png").is_file()
@@ -71,6 +78,10 @@ def test_evaluate_is_readable_and_its_json_is_the_same_report(tiny: Path, tmp_pa
         (("bench", "latency", "BUNDLE", "--batch", "0"), "expected whole numbers"),
         (("bench", "latency", "BUNDLE", "--size", "256"), "expected ROWSxCOLUMNS"),
         (("bench", "latency", "BUNDLE", "--beside", "tensorflow"), "expected some of bare, eager, compile, or none"),
+        (
+            ("bench", "latency", "BUNDLE", "--precision", "fp16,int4"),
+            "expected some of fp32, fp16, int8, fp8",
+        ),
         (("bench", "latency", "--papers", "--task", "welds"), "found the task 'welds', expected one of strip"),
         (("bench", "latency", "--papers", "--variant", "small"), "found the variant 'small', expected one of compact"),
         (("bench", "overhead", "BUNDLE", "--only", "speed"), "expected one of cascade"),

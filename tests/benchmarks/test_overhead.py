@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.bare import IN_TURN, drive, prepare
 from benchmarks.null_pipeline import NullPipeline
-from benchmarks.overhead import Bench, measure_overhead, profiled, steps_of
+from benchmarks.overhead import Bench, measure_overhead, median_interval, profiled, steps_of
 from benchmarks.overhead_report import OverheadPlan, OverheadReport, overhead_markdown
 from benchmarks.plots import plot_overhead
 from runtime.backends import open_engine
@@ -15,7 +15,9 @@ from runtime.bundle import open_bundle
 from runtime.engine import Engine, EngineSettings
 from tests.bundles import CLASS_GREY, plain_frames
 
-SHORT = OverheadPlan(rounds=1, seconds=0.2, null_frames=400, rate_hz=100.0, drawn_frames=16, threads=1)
+SHORT = OverheadPlan(
+    turns=1, turn_s=0.2, null_runs=1, null_frames=400, rate_hz=100.0, paced_s=0.2, drawn_frames=16, threads=1
+)
 
 
 def test_all_three_questions_are_answered(tiny: Path, tmp_path: Path) -> None:
@@ -30,6 +32,7 @@ def test_all_three_questions_are_answered(tiny: Path, tmp_path: Path) -> None:
     assert len(cascade.bare_fps) == len(cascade.line_fps) + 1 == 2
     mean = sum(cascade.bare_fps) / 2
     assert cascade.ratio == pytest.approx(cascade.line_fps[0] / mean, rel=1e-3)
+    assert cascade.ratio_interval is None
     assert cascade.met == (cascade.ratio >= cascade.target_ratio)
     assert cascade.bare_depth in cascade.bare_by_depth_fps
     assert 0 < cascade.passing_ratio < 1
@@ -61,6 +64,13 @@ def test_the_bare_engines_see_the_frames_that_the_camera_shows(tiny: Path) -> No
     strip = bench._camera(frames=1).open_strip()
     assert drawn.shape == (16, 1, 64, 256)
     assert np.array_equal(drawn[7, 0], strip.pixels(7))
+
+
+def test_the_median_lies_within_its_interval_and_few_values_have_none() -> None:
+    assert median_interval([0.9, 0.95, 1.0, 0.94, 0.93]) is None
+    interval = median_interval([0.90 + step / 100 for step in range(20)])
+    assert interval is not None
+    assert interval[0] < 0.995 < interval[1]
 
 
 class Counted:
