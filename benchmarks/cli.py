@@ -27,7 +27,8 @@ SHIPPED = Path(__file__).resolve().parent.parent / "models" / "strip"
 
 BackendOption = Annotated[str, typer.Option(help="Inference backend.")]
 PrecisionOption = Annotated[
-    Literal["fp32", "fp16", "int8"] | None, typer.Option(help="Which files are run; unset: the bundle's preference.")
+    Literal["fp32", "fp16", "int8", "fp8"] | None,
+    typer.Option(help="Which files are run; unset: the bundle's preference."),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of an engine; unset: the backend's choice.")
@@ -57,8 +58,8 @@ def latency(
         list[str] | None, typer.Option(help="Graph of the bundle, such as gate; unset: all. More than once.")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "all"] | None,
-        typer.Option(help="Which files are run; unset: fp16 where the bundle has it."),
+        str | None,
+        typer.Option(help="Files, with commas between, or all; unset: the bundle's preference; int8 is in TASK-int8."),
     ] = None,
     beside: Annotated[
         str, typer.Option(help="What each row is held against in the same minutes: bare, eager, compile, or none.")
@@ -93,10 +94,10 @@ def latency(
 
     plan = plan_of(
         beside,
+        precision,
         backends=tuple(backend or ("openvino",)),
         batches=_batches(batch),
         graphs=tuple(graph) if graph else None,
-        precision=precision,
         runs=runs,
         warm_up=warm_up,
         most_s=most_s,

@@ -18,7 +18,9 @@ from runtime.errors import ConfigError
 Better = Literal["lower", "higher"]
 Row = tuple[str, str, Better, float]
 """What was measured, the figure, which way is better, and the value."""
-LATENCY_SCHEMA = "ferrosight.bench_latency/2"
+LATENCY_SCHEMA = "ferrosight.bench_latency/3"
+SAME_AS: Mapping[str, str] = MappingProxyType({"ferrosight.bench_latency/2": LATENCY_SCHEMA})
+"""Earlier schemas that a later one reads as they are."""
 
 
 class ComparedRow(Report):
@@ -78,8 +80,8 @@ def _gpu_check_rows(report: Any) -> Iterator[Row]:
     """Of all its steps that timed networks."""
     for step in report["steps"]:
         found = step["found"]
-        if isinstance(found, dict) and found.get("schema") == LATENCY_SCHEMA:
-            yield from _latency_rows(found)
+        if isinstance(found, dict) and _current(found).get("schema") == LATENCY_SCHEMA:
+            yield from _latency_rows(_current(found))
 
 
 READERS: Mapping[str, Callable[[Any], Iterator[Row]]] = MappingProxyType(
@@ -150,7 +152,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"bench compare: {path} cannot be read ({error}), expected a report's JSON.") from error
     if not isinstance(report, dict):
         raise ConfigError(f"bench compare: found no report in {path}, expected one with a 'schema'.")
-    return report
+    return _current(report)
+
+
+def _current(report: dict[str, Any]) -> dict[str, Any]:
+    """The report under the schema that reads it."""
+    schema = report.get("schema")
+    return {**report, "schema": SAME_AS.get(str(schema), schema)}
 
 
 def _rows(path: Path, kind: str, report: Any) -> dict[tuple[str, str], tuple[Better, float]]:

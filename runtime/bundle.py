@@ -15,9 +15,13 @@ from runtime.spec import SPEC_FILE, ModelSpec, Precision, Strict, read_spec
 PARITY_FILE = "parity.json"
 GOLDEN_FILE = "golden.npz"
 
-PREFERRED: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+PREFERRED: tuple[Precision, ...] = ("int8", "fp16", "fp32", "fp8")
 """Which file of a graph is taken when nobody asks for one: who quantised it wants that one, then the one that ships,
-then the lab's reference."""
+then the lab's reference. FP8 comes last, because no CPU computes in it: only where there is nothing else."""
+
+
+QUANTISED: frozenset[Precision] = frozenset({"int8", "fp8"})
+"""What `ferrosight quantise` writes."""
 
 
 class ParityResult(Strict):
@@ -80,8 +84,17 @@ class Bundle:
                 return precision
         raise BundleError(
             f"bundle {self.path}: found no {asked} file of graph {role!r}, expected one of "
-            f"{sorted(graph.files)}. Ask for one of these, or export the bundle with {asked}."
+            f"{sorted(graph.files)}. Ask for one of these. {self.how_to_have(asked)}"
         )
+
+    def how_to_have(self, precision: Precision | None) -> str:
+        """What gives a bundle of the same networks in a precision that this one does not carry."""
+        if precision not in QUANTISED:
+            return f"Or export the bundle with {precision}."
+        if any(each in QUANTISED for graph in self.spec.graphs.values() for each in graph.files):
+            return f"Or quantise the half bundle that this one was made of: ferrosight quantise --precision {precision}"
+        name = self.path.with_name(f"{self.path.name}-{precision}")
+        return f"Or run: ferrosight quantise {self.path} --precision {precision} --out {name}"
 
     def model_file(self, role: str, precision: Precision | None = None) -> Path:
         """The ONNX file of a graph.

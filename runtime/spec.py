@@ -16,8 +16,8 @@ from runtime.errors import BundleError
 SPEC_FILE = "spec.json"
 SCHEMA = "ferrosight.bundle/1"
 
-Precision = Literal["fp32", "fp16", "int8"]
-"""In which type a file holds its weights and states its arithmetic; an `int8` file is half where it is not INT8."""
+Precision = Literal["fp32", "fp16", "int8", "fp8"]
+"""In which type a file holds its weights and states its arithmetic; an `int8` or `fp8` file is half elsewhere."""
 Arithmetic = Literal["backend", "fp32"]
 """In what a CPU computes a half file: `backend` leaves it to the library, which takes bfloat16 where the CPU has it, up
 to twice as fast; `fp32` has it widened. bfloat16 has three digits: enough for a mask, too few for some measures."""

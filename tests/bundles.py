@@ -23,7 +23,8 @@ CLASS_GREY = (180, 200, 220, 240)
 CLASS_NAMES = ("pitting", "inclusion", "scratches", "patch")
 STEEL_GREY = 120
 
-_HALF: dict[Precision, bool] = {"fp32": False, "fp16": True}
+_HALF: dict[Precision, bool] = {"fp32": False, "fp16": True, "int8": True, "fp8": True}
+"""Without convolutions there is nothing to quantise: such a file is the half one."""
 
 
 def plain_frames(count: int, height: int = 64, width: int = 256, seed: int = 0) -> NDArray[np.uint8]:

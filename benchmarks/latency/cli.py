@@ -15,6 +15,7 @@ from benchmarks.latency.plans import with_plans
 from benchmarks.latency.report import Beside, LatencyPlan, LatencyReport
 from runtime.bundle import open_bundle
 from runtime.errors import ConfigError
+from runtime.spec import Precision
 
 Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 """From a number of steps to a bar, which is told of each."""
@@ -48,27 +49,41 @@ class Papers:
     cache: Path
 
 
-def plan_of(beside: str, **asked: Any) -> LatencyPlan:
+def plan_of(beside: str, precision: str | None, **asked: Any) -> LatencyPlan:
     """A plan from options.
 
     Args:
         beside: Names with commas between, or `none`.
+        precision: Names with commas between, `all`, or None.
         asked: The other fields of the plan.
 
     Raises:
-        ConfigError: There is no such thing to be held against.
+        ConfigError: There is no such thing to be held against, or no such precision.
     """
     known = get_args(Beside)
     named = [] if beside == NOTHING else [each.strip() for each in beside.split(",")]
     for each in named:
         if each not in known:
             raise ConfigError(f"--beside {each!r}: expected some of {', '.join(known)}, or {NOTHING}.")
-    return LatencyPlan.model_validate({**asked, "beside": tuple(dict.fromkeys(named))})
+    asked |= {"beside": tuple(dict.fromkeys(named)), "precision": _precisions(precision)}
+    return LatencyPlan.model_validate(asked)
+
+
+def _precisions(text: str | None) -> tuple[str, ...] | str | None:
+    """From `fp16,int8` to names."""
+    if text is None or text == "all":
+        return text
+    known = get_args(Precision)
+    names = tuple(dict.fromkeys(each.strip() for each in text.split(",")))
+    for each in names:
+        if each not in known:
+            raise ConfigError(f"--precision {each!r}: expected some of {', '.join(known)} with commas between, or all.")
+    return names
 
 
 def run_bundle(path: Path, plan: LatencyPlan, progress: Progress) -> LatencyReport:
     """Measure the graphs of one bundle; see `benchmarks.latency.measure.measure_latency`."""
-    networks = bundle_networks(open_bundle(path), plan.graphs, plan.size_px)
+    networks = bundle_networks(open_bundle(path), plan.graphs, plan.size_px, plan.precision)
     with progress(len(cells_of(networks, plan))) as begin:
         return measure_latency(path, plan, lambda cell: begin(str(cell)))
 
@@ -88,9 +103,9 @@ def run_papers(papers: Papers, plan: LatencyPlan, progress: Progress, tell: Call
         EngineError: A backend is absent.
     """
     variants: list[Any] = [each.strip() for each in papers.variants.split(",")]
-    choice = PaperChoice(papers.tasks, tuple(variants), papers.lead)
-    asked = (_asked(each, plan) for each in paper_networks(choice, papers.shipped, papers.cache, tell))
-    found = list(with_plans((each for each in asked if each is not None), plan, papers.cache, tell))
+    choice = PaperChoice(papers.tasks, tuple(variants), papers.lead, plan.graphs, plan.precision)
+    workloads = paper_networks(choice, papers.shipped, papers.cache, tell)
+    found = list(with_plans(workloads, plan, papers.cache, tell))
     networks = [each for each in found if isinstance(each, Network)]
     notes = [each for each in found if isinstance(each, str)]
     if not networks:
@@ -101,14 +116,3 @@ def run_papers(papers: Papers, plan: LatencyPlan, progress: Progress, tell: Call
     with progress(len(cells_of(networks, plan))) as begin:
         session = Session(plan, lambda cell: begin(str(cell)), keep_going=True)
         return session.measure(networks, SUBJECTS[frozenset(variants)], notes)
-
-
-def _asked(network: Network | str, plan: LatencyPlan) -> Network | str | None:
-    """A network of which the plan asks for the graph; a note where its bundle does not carry what is asked for."""
-    if isinstance(network, str):
-        return network
-    if plan.graphs is not None and network.role not in plan.graphs:
-        return None
-    if plan.precision in (None, "all") or plan.precision in network.graph.files:
-        return network
-    return f"{network}: its bundle carries {', '.join(network.graph.files)}, and no {plan.precision}"

@@ -21,7 +21,7 @@ from benchmarks.frames import network_frames
 from benchmarks.latency.bare import BARE
 from benchmarks.latency.heads import head_answer
 from benchmarks.latency.idle import after_idle, run_once
-from benchmarks.latency.networks import Network, bundle_networks
+from benchmarks.latency.networks import Network, absent, bundle_networks
 from benchmarks.latency.probe import OpenProbed, Probed, open_probed
 from benchmarks.latency.report import AfterIdle, Beside, LatencyPlan, LatencyReport, LatencyRow, Rival, StageTimes
 from benchmarks.latency.torch_rivals import TorchDevice, TorchRival, torch_rivals, torch_threads, why_not
@@ -57,17 +57,13 @@ class Cell:
 
 
 def cells_of(networks: Sequence[Network], plan: LatencyPlan) -> tuple[Cell, ...]:
-    """Every cell of a plan; those of one network and batch stand together.
-
-    Raises:
-        BundleError: A bundle does not carry the precision asked for.
-    """
+    """Every cell of a plan; those of one network and batch stand together."""
     return tuple(
         Cell(network, backend, precision, batch)
         for network in networks
         for batch in plan.batches
         for backend in plan.backends
-        for precision in network.precisions(plan.precision)
+        for precision in network.precisions
     )
 
 
@@ -86,14 +82,15 @@ def measure_latency(
         clock_ns: A clock in nanoseconds.
 
     Raises:
-        BundleError: The bundle is refused.
+        BundleError: The bundle is refused, or has no graph in a precision that was asked for.
         ConfigError: A graph or a size does not fit the bundle.
         EngineError: A backend is absent, or failed.
     """
     bundle = open_bundle(path)
-    networks = bundle_networks(bundle, plan.graphs, plan.size_px)
+    networks = bundle_networks(bundle, plan.graphs, plan.size_px, plan.precision)
+    left_out = absent(bundle, plan.graphs or tuple(bundle.spec.graphs), plan.precision)
     subject = f"bundle `{bundle.spec.name}` ({bundle.digest[:12]})"
-    return Session(plan, advance, clock_ns).measure(networks, subject)
+    return Session(plan, advance, clock_ns).measure(networks, subject, tuple(left_out))
 
 
 @dataclass(slots=True)
@@ -128,7 +125,6 @@ class Session:
             left_out: What is known already not to be measured, and why.
 
         Raises:
-            BundleError: A bundle does not carry the precision asked for.
             EngineError: A backend is absent or failed, and the session does not keep going.
         """
         plan = self.plan

@@ -17,7 +17,7 @@ from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
 from runtime.cuda import open_cuda
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
-from runtime.spec import SPEC_FILE, read_spec
+from runtime.spec import SPEC_FILE, Precision, read_spec
 
 
 def with_plans(
@@ -43,20 +43,18 @@ def with_plans(
             continue
         path = network.bundle.path
         if path not in ready:
-            sizes = [each.size_px for each in found if isinstance(each, Network) and each.bundle.path == path]
+            same = [each for each in found if isinstance(each, Network) and each.bundle.path == path]
             tell(f"building {network.bundle.spec.name} for {' and '.join(flavours)}")
             try:
-                ready[path] = _built(network, sizes, flavours, plan, cache / "plans" / path.name)
+                ready[path] = _built(same, flavours, plan, cache / "plans" / path.name)
             except (BundleError, EngineError) as error:
                 ready[path] = f"{network}: no plan: {error}"
         bundle = ready[path]
         yield bundle if isinstance(bundle, str) else replace(network, bundle=bundle)
 
 
-def _built(
-    network: Network, sizes: Sequence[tuple[int, int]], flavours: Sequence[FlavourName], plan: LatencyPlan, copy: Path
-) -> Bundle:
-    """The bundle's copy with plans for all sizes and batches, proven on this GPU.
+def _built(networks: Sequence[Network], flavours: Sequence[FlavourName], plan: LatencyPlan, copy: Path) -> Bundle:
+    """The copy of the networks' one bundle, with plans for all their sizes and batches, proven on this GPU.
 
     Raises:
         BundleError: The bundle is not sound, or its parity fails on the GPU.
@@ -65,27 +63,37 @@ def _built(
     from export.on_device import prove_plans
     from export.to_tensorrt import Sizes, build_plans
 
-    if not _is_copy(copy, network.bundle):
+    bundle = networks[0].bundle
+    if not _is_copy(copy, bundle):
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(network.bundle.path, copy, ignore=shutil.ignore_patterns("engines"))
+        shutil.copytree(bundle.path, copy, ignore=shutil.ignore_patterns("engines"))
     with np.load(copy / GOLDEN_FILE) as arrays:
         # The golden frames are run too: parity is measured on them.
         height_px, width_px = (int(each) for each in arrays["frames"].shape[2:])
-    heights, widths = zip((height_px, width_px), *sizes, strict=True)
+    heights, widths = zip((height_px, width_px), *(each.size_px for each in networks), strict=True)
     largest = max(*plan.batches, 2)
-    asked = Sizes((1, min(8, largest), largest), _range(heights, sizes[0][0]), _range(widths, sizes[0][1]))
+    usual = networks[0].size_px
+    asked = Sizes((1, min(8, largest), largest), _range(heights, usual[0]), _range(widths, usual[1]))
     for flavour in flavours:
-        for precision in network.precisions(plan.precision):
+        for precision in _whole(networks):
             with open_cuda() as cuda:
                 targets = (cuda.gpu.capability,)
             build_plans(copy, asked, flavour=flavour, targets=targets, precision=precision)
-        untrained = dict.fromkeys(network.bundle.spec.graphs, FINITE)
-        proofs = prove_plans(copy, flavour, comparisons=None if network.trained else untrained)
+        untrained = dict.fromkeys(bundle.spec.graphs, FINITE)
+        proofs = prove_plans(copy, flavour, comparisons=None if networks[0].trained else untrained)
         for proof in proofs:
             if not proof.holds:
                 failed = [f"{each.figure} {each.value:.4g}" for each in proof.record.results if not each.holds]
                 raise BundleError(f"{proof.plan_file}: parity fails on this GPU: {', '.join(failed)}")
     return open_bundle(copy)
+
+
+def _whole(networks: Sequence[Network]) -> tuple[Precision | None, ...]:
+    """For which precisions a bundle is built; None, its preference, where not every graph has the one asked for."""
+    graphs = networks[0].bundle.spec.graphs.values()
+    asked = [each for network in networks for each in network.precisions]
+    whole: list[Precision | None] = [each if all(each in graph.files for graph in graphs) else None for each in asked]
+    return tuple(dict.fromkeys(whole))
 
 
 def _is_copy(folder: Path, bundle: Bundle) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from benchmarks.device import DeviceState
 from benchmarks.machine import Machine
 from benchmarks.report import BundleName, Percentiles, Report, TailPercentiles
 from runtime.spec import Precision
 
+Asked = tuple[Precision, ...] | Literal["all"] | None
+"""In which precisions graphs are measured: those named, all that there are, or the one that their bundle prefers."""
 Beside = Literal["bare", "eager", "compile"]
 """What a row may be held against: the backend's own API, torch as it comes, torch.compile."""
 LEAST_RUNS = 3
@@ -25,8 +27,8 @@ class LatencyPlan(Report):
     backends: tuple[str, ...] = Field(default=("openvino",), min_length=1)
     batches: tuple[int, ...] = Field(default=(1, 2, 4, 8), min_length=1)
     graphs: tuple[str, ...] | None = Field(default=None, description="roles; unset: every graph")
-    precision: Precision | Literal["all"] | None = Field(
-        default=None, description="unset: fp16 where the bundle has it; all: each file of the bundle"
+    precision: Asked = Field(
+        default=None, description="unset: the bundle's preference, int8 before fp16; all: each file of the bundle"
     )
     runs: int = Field(default=100, ge=1, description="batches timed in a cell, each way")
     warm_up: int = Field(default=5, ge=0, description="batches before, not timed")
@@ -45,6 +47,12 @@ class LatencyPlan(Report):
         default=None, gt=0, description="stand still so long, then time one batch: for each backend and task once"
     )
     most_total_s: float | None = Field(default=None, gt=0, description="seconds after which no cell is begun")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        """As reports of version 2 have it."""
+        return (value,) if isinstance(value, str) and value != "all" else value
 
 
 class StageTimes(Report):
@@ -117,7 +125,7 @@ class LatencyRow(Report):
 class LatencyReport(Report):
     """What `ferrosight bench latency` writes."""
 
-    schema_version: Literal["ferrosight.bench_latency/2"] = Field(default="ferrosight.bench_latency/2", alias="schema")
+    schema_version: Literal["ferrosight.bench_latency/3"] = Field(default="ferrosight.bench_latency/3", alias="schema")
     subject: str = Field(description="what was measured, in a few words")
     machine: Machine
     before: DeviceState

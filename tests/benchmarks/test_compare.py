@@ -33,6 +33,12 @@ def test_a_report_is_as_good_as_itself(report: LatencyReport, tmp_path: Path) ->
     assert "Not the same machine" not in compare_markdown(comparison)
 
 
+def test_a_report_of_the_version_before_still_reads(report: LatencyReport, tmp_path: Path) -> None:
+    plan = {**json.loads(report.to_json())["plan"], "precision": "fp16"}
+    before = write(tmp_path / "a.json", report, schema="ferrosight.bench_latency/2", plan=plan)
+    assert compare(before, write(tmp_path / "b.json", report)).rows == compare(before, before).rows
+
+
 def test_what_became_faster_and_what_is_not_in_both(report: LatencyReport, tmp_path: Path) -> None:
     one, two = json.loads(report.to_json())["rows"]
     faster = {**one, "batch_ms": {name: value / 2 for name, value in one["batch_ms"].items()}, "throughput_fps": 1e9}
@@ -56,7 +62,7 @@ def test_lower_is_better_for_times_and_higher_for_rates() -> None:
 
 def test_reports_of_two_kinds_are_refused(report: LatencyReport, tmp_path: Path) -> None:
     first = write(tmp_path / "a.json", report)
-    with pytest.raises(ConfigError, match=r"found reports of ferrosight.bench_latency/2 and ferrosight.other/1"):
+    with pytest.raises(ConfigError, match=r"found reports of ferrosight.bench_latency/3 and ferrosight.other/1"):
         compare(first, write(tmp_path / "b.json", report, schema="ferrosight.other/1"))
     with pytest.raises(ConfigError, match=r"b.json is not valid at rows"):
         compare(first, write(tmp_path / "b.json", report, rows=[{"graph": "gate"}]))

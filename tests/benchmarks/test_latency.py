@@ -14,9 +14,11 @@ from benchmarks.latency.plot import plot_latency
 from benchmarks.latency.report import LEAST_RUNS, LatencyPlan, LatencyReport
 from benchmarks.report import Report, percentiles_ms, tail_percentiles_ms
 from benchmarks.schemas import FOLDER, MODELS, schema_file, schema_text
+from export.bundle import write_spec
 from runtime.bundle import open_bundle
-from runtime.errors import ConfigError, EngineError
+from runtime.errors import BundleError, ConfigError, EngineError
 from runtime.spec import read_spec
+from tests.bundles import make_strip_bundle
 
 
 def test_every_graph_backend_and_batch_is_a_row(tiny: Path, tmp_path: Path) -> None:
@@ -129,13 +131,41 @@ def test_every_report_has_its_schema_in_the_docs(model: type[Report]) -> None:
 
 
 def test_the_precision_asked_for_is_run(tiny: Path) -> None:
-    plan = LatencyPlan(batches=(1,), graphs=("gate",), precision="fp32", runs=1, warm_up=0)
+    plan = LatencyPlan(batches=(1,), graphs=("gate",), precision=("fp32",), runs=1, warm_up=0)
     assert [row.precision for row in measure_latency(tiny, plan).rows] == ["fp32"]
     both = measure_latency(tiny, plan.model_copy(update={"precision": "all"}))
     assert sorted((row.precision, row.arithmetic) for row in both.rows) == [
         ("fp16", "backend's choice"),
         ("fp32", "fp32"),
     ]
+
+
+def test_both_precisions_of_a_bundle_that_has_both_are_rows(tmp_path: Path) -> None:
+    both = make_strip_bundle(tmp_path / "both", precisions=("fp16", "int8"))
+    plan = LatencyPlan(batches=(1,), precision=("fp16", "int8"), runs=1, warm_up=0)
+    rows = measure_latency(both, plan).rows
+    assert [(row.graph, row.precision) for row in rows] == [
+        (graph, precision) for graph in ("gate", "segmenter") for precision in ("fp16", "int8")
+    ]
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused_with_the_command_that_gives_it(tiny: Path) -> None:
+    plan = LatencyPlan(batches=(1,), precision=("int8",), runs=1)
+    with pytest.raises(
+        BundleError, match=r"found no int8 file of graph 'gate'.*ferrosight quantise .*--precision int8"
+    ):
+        measure_latency(tiny, plan)
+
+
+def test_a_graph_that_stayed_half_is_left_out_of_the_int8_rows_and_said(tmp_path: Path) -> None:
+    path = make_strip_bundle(tmp_path / "mixed", precisions=("fp16", "int8"))
+    spec = read_spec(path)
+    half = spec.graphs["segmenter"].model_copy(update={"files": {"fp16": spec.graphs["segmenter"].files["fp16"]}})
+    write_spec(path, spec.model_copy(update={"graphs": {**spec.graphs, "segmenter": half}}))
+    report = measure_latency(path, LatencyPlan(batches=(1,), precision=("int8",), runs=1, warm_up=0))
+    assert [(row.graph, row.precision) for row in report.rows] == [("gate", "int8")]
+    (note,) = report.left_out
+    assert note.startswith("tiny-strip segmenter: its bundle carries fp16, and no int8.")
 
 
 def test_graphs_of_any_size_are_measured_at_the_size_asked_for(tiny_any_size: Path) -> None:

@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(cache: Path) -> Network:
-    return Network(untrained_bundle(SMALL, SIZE_PX, cache), "model", SIZE_PX, SMALL.published)
+    return Network(untrained_bundle(SMALL, SIZE_PX, cache), "model", SIZE_PX, ("fp32", "fp16"), SMALL.published)
 
 
 def test_every_paper_leads_with_something_and_says_what_it_knows_of_speed() -> None:
@@ -68,8 +68,8 @@ def test_random_weights_make_a_bundle_once_and_no_line_opens_it(network: Network
     assert told == []
     assert not network.trained
     assert set(network.graph.files) == {"fp32", "fp16"}
-    assert network.precisions("all") == ("fp32", "fp16")
-    assert network.precisions(None) == ("fp16",)
+    assert networks_of.carried(network.bundle, "model", "all") == ("fp32", "fp16")
+    assert networks_of.carried(network.bundle, "model", None) == ("fp16",)
 
 
 def test_torch_does_the_same_batch_eager_in_both_types(network: Network) -> None:
@@ -95,7 +95,7 @@ def test_torch_without_a_gpu_is_left_out_there(network: Network) -> None:
 
 
 def test_a_row_stands_beside_torch_and_the_papers_figure(network: Network, tmp_path: Path) -> None:
-    plan = LatencyPlan(batches=(1,), runs=3, threads=1, beside=("bare", "eager"), precision="all")
+    plan = LatencyPlan(batches=(1,), runs=3, threads=1, beside=("bare", "eager"))
     report = Session(plan).measure([network], "a network")
     assert [row.precision for row in report.rows] == ["fp32", "fp16"]
     for row in report.rows:
@@ -133,13 +133,37 @@ def test_without_a_gpu_there_is_no_plan_and_the_note_says_why(tiny: Path, tmp_pa
 def test_a_precision_that_does_not_ship_is_left_out_and_said(tmp_path: Path) -> None:
     shipped = make_strip_bundle(tmp_path / "strip").parent
     papers = Papers(("strip",), "compact", lead=False, shipped=shipped, cache=tmp_path)
-    plan = LatencyPlan(precision="fp32", graphs=("gate",))
-    with pytest.raises(ConfigError, match=r"strip gate tiny-gate 64x256: its bundle carries fp16, and no fp32"):
+    plan = LatencyPlan(precision=("fp32",), graphs=("gate",))
+    with pytest.raises(ConfigError, match=r"tiny-strip gate: its bundle carries fp16, and no fp32. Or export"):
         run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)
     plan = LatencyPlan(batches=(1,), graphs=("gate",), runs=1)
     report = run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)
     assert [row.graph for row in report.rows] == ["gate"]
     assert report.subject == "the shipped networks at the papers' sizes"
+
+
+def test_int8_is_taken_from_the_quantised_bundle_and_never_from_another_file(tmp_path: Path) -> None:
+    shipped = make_strip_bundle(tmp_path / "strip").parent
+    make_strip_bundle(shipped / "strip-int8", precisions=("int8",), name="tiny-strip-int8")
+    make_strip_bundle(shipped / "crack", name="no-crack")
+    choice = PaperChoice(("strip", "crack"), ("compact",), graphs=("gate",), precisions=("int8", "fp16"))
+    found = list(paper_networks(choice, shipped, tmp_path))
+    networks = [each for each in found if isinstance(each, Network)]
+    assert [(each.bundle.path.name, each.precisions) for each in networks] == [
+        ("strip", ("fp16",)),
+        ("strip-int8", ("int8",)),
+        ("crack", ("fp16",)),
+    ]
+    (note,) = (each for each in found if isinstance(each, str))
+    assert note.startswith("no-crack gate: its bundle carries fp16, and no int8.")
+    assert f"ferrosight quantise {shipped / 'crack'} --precision int8 --out {shipped / 'crack-int8'}" in note
+
+
+def test_random_weights_are_not_quantised_and_the_note_says_so(tmp_path: Path) -> None:
+    choice = PaperChoice(("crack",), ("paper",), precisions=("int8",))
+    assert list(paper_networks(choice, tmp_path, tmp_path)) == [
+        "crack-unet, int8: random weights are not quantised, since nothing says what they may lose"
+    ]
 
 
 def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
