@@ -99,28 +99,27 @@ def plot_overhead(report: OverheadReport, path: Path) -> None:
 
 
 def _plot_cascade(axis: Axes, answer: CascadeOverhead) -> None:
-    turns = range(len(answer.bare_fps))
-    axis.plot(turns, answer.bare_fps, "o-", color=COLOURS[0], label="bare engines")
-    between = [turn + 0.5 for turn in range(len(answer.line_fps))]
-    axis.plot(between, answer.line_fps, "s-", color=COLOURS[1], label="whole line")
-    least = [answer.target_ratio * (a + b) / 2 for a, b in zip(answer.bare_fps, answer.bare_fps[1:], strict=False)]
-    axis.plot(between, least, "--", color=TARGET, label=f"target: {answer.target_ratio:g} of the bare")
-    axis.set_ylim(0, 1.15 * max(*answer.bare_fps, *answer.line_fps))
-    axis.set_xticks([])
+    axis.plot(range(1, len(answer.ratios) + 1), answer.ratios, "o", color=COLOURS[0], label="one turn")
+    axis.axhline(answer.ratio, color=COLOURS[0], label="median")
+    if answer.ratio_interval is not None:
+        axis.axhspan(*answer.ratio_interval, color=COLOURS[0], alpha=0.2, linewidth=0, label="95 % interval")
+    axis.axhline(answer.target_ratio, color=TARGET, linestyle="--", label=f"target: {answer.target_ratio:g}")
+    axis.set_ylim(0, max(1.15, 1.15 * max(answer.ratios)))
     axis.set_xlabel("turns, in the order they ran", color=INK)
-    axis.set_ylabel("frames/s", color=INK)
-    axis.set_title(f"line / bare = {answer.ratio:.3f}", color=INK)
-    axis.legend(frameon=False, loc="lower left")
+    axis.set_ylabel("line / bare engines before and after it", color=INK)
+    axis.set_title(f"line / bare engines = {answer.ratio:.3f}", color=INK)
+    axis.legend(frameon=False, loc="lower left", ncols=2)
 
 
 def _plot_null_line(axis: Axes, answer: NullLine) -> None:
     axis.bar(range(1, len(answer.line_fps) + 1), answer.line_fps, color=COLOURS[0], width=0.6)
     axis.axhline(answer.target_fps, color=TARGET, linestyle="--", label=f"target: {answer.target_fps:,.0f}")
+    axis.set_ylim(0, 1.25 * max(answer.target_fps, *answer.line_fps))
     axis.set_xticks(range(1, len(answer.line_fps) + 1))
     axis.set_xlabel("run", color=INK)
     axis.set_ylabel("frames/s", color=INK)
     axis.set_title(f"null engine: {answer.fps:,.0f} frames/s", color=INK)
-    axis.legend(frameon=False, loc="lower left")
+    axis.legend(frameon=False, loc="upper left")
 
 
 def _plot_added_latency(axis: Axes, answer: AddedLatency) -> None:
@@ -131,5 +130,8 @@ def _plot_added_latency(axis: Axes, answer: AddedLatency) -> None:
         if name in answer.target_ms:
             axis.plot([place - 0.4, place + 0.4], [answer.target_ms[name]] * 2, "--", color=TARGET)
     axis.set_yscale("log")
+    axis.set_ylim(min(spread.values()) / 2, 2 * max(*spread.values(), *answer.target_ms.values()))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
     axis.set_ylabel("ms, dashed: target", color=INK)
     axis.set_title(f"added latency at {answer.rate_hz:,.0f} frames/s", color=INK)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 
 from train.ablation import Figure, Outcome, mean_of
 
 _MOST_COLUMNS = 3
+_LABEL_CHARACTERS = 44  # as wide as a panel
 
 
 def to_markdown(outcome: Outcome) -> str:
@@ -60,7 +62,7 @@ def draw(outcome: Outcome, path: Path) -> None:
             published = outcome.ablation.published.get(row, {}).get(figure.name)
             if published is not None:
                 panel.plot([published], [place], "D", color="#c0492b", markersize=6, label="_paper")
-        panel.set_xlabel(f"{figure.title}\n({figure.better} is better)")
+        panel.set_xlabel(f"{textwrap.fill(figure.title, _LABEL_CHARACTERS)}\n({figure.better} is better)")
         panel.grid(axis="x", alpha=0.3)
     panels[0].invert_yaxis()
     canvas.suptitle(f"{outcome.ablation.title}: dots are seeds, diamonds the paper's figures", fontsize="medium")
