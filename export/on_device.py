@@ -7,28 +7,27 @@ GPU's otherwise again; so a plan serves nowhere before its golden frames were ru
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
-from export.parity import Candidate, Comparison, compare, comparison_of
+from export.parity import Candidate, Comparison, compare, comparison_of, worst
 from export.tasks import TASKS, export_task
 from export.tasks.base import ExportTask, Output
 from runtime.backends.tensorrt import Device, open_device, open_graph
-from runtime.bundle import GOLDEN_FILE, open_bundle
+from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.cuda import DEFAULT_API, CudaApi
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.golden.frames import Golden, outputs_of, read_golden
 from runtime.plans.flavours import FlavourName
+from runtime.plans.manifest import EngineManifest, profile_of
 from runtime.plans.parity import PlanParity, record_file
 from runtime.plans.preflight import Plan, Site, faults, own_need, read_plan, read_plans
 from runtime.spec import ModelSpec, TensorSpec
-
-MOST_BATCH = 2
-"""Golden frames go through in pairs, as everywhere parity is measured, where the plan takes so many."""
 
 OpenDevice = Callable[[FlavourName, EngineSettings], Device]
 
@@ -57,18 +56,22 @@ def prove_plans(
     *,
     device: OpenDevice = open_device,
     comparisons: Mapping[str, Comparison] | None = None,
+    cuda_api: CudaApi = DEFAULT_API,
     report: Callable[[str, int, int], None] = lambda *_: None,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> tuple[Proof, ...]:
     """Run the golden frames through every plan of a bundle that fits this machine, compare, and keep the results.
 
-    A result that does not hold is kept too: it says why the plan does not serve.
+    Each profile has kernels of its own. So the frames are run in every batch that a plan is tuned for, again and again
+    until the batch is full, and the worst of each figure counts. A result that does not hold is kept too: it says why
+    the plan does not serve.
 
     Args:
         path: The bundle.
         flavour: Which TensorRT.
         device: Opens the library and the GPU.
         comparisons: What is compared, by role; None takes the task's.
+        cuda_api: By what the GPU is driven.
         report: Told of each plan.
         now: Wall time.
 
@@ -79,7 +82,7 @@ def prove_plans(
     bundle = open_bundle(path)
     golden = read_golden(bundle)
     known = comparisons_of(bundle.spec) if comparisons is None else comparisons
-    site, driver_cuda = _site(device, flavour)
+    site, driver_cuda = _site(device, flavour, cuda_api)
     fitting = [
         each for each in read_plans(path, bundle.spec).values() if not faults(each, own_need(bundle.spec, each), site)
     ]
@@ -93,16 +96,10 @@ def prove_plans(
         report(f"{manifest.role}: {manifest.file_stem}", number, len(fitting))
         comparison_of(manifest.role, known)
         plan = read_plan(f"parity of {manifest.role}", path, bundle.spec, manifest)
-        candidate = Candidate(
-            role=manifest.role,
-            graph=bundle.spec.graphs[manifest.role],
-            precision=manifest.precision,
-            backend=flavour,
-            engine=flavour,
-            file=bundle.model_file(manifest.role, manifest.precision),
-        )
-        results = compare(
-            candidate, _outputs(device, flavour, plan, candidate, golden), golden, bundle.spec.settings, known
+        candidate = _candidate(bundle, manifest)
+        copies = _outputs(device, flavour, plan, candidate, golden, cuda_api)
+        results = worst(
+            result for found in copies for result in compare(candidate, found, golden, bundle.spec.settings, known)
         )
         record = PlanParity(
             plan_sha256=plan.sha256,
@@ -153,28 +150,45 @@ def _outputs_by_role(graphs: Mapping[str, Sequence[TensorSpec | Output]]) -> dic
     return {role: [output.name for output in outputs] for role, outputs in graphs.items()}
 
 
-def _site(device: OpenDevice, flavour: FlavourName) -> tuple[Site, str]:
-    opened = device(flavour, EngineSettings(max_batch=1))
+def _site(device: OpenDevice, flavour: FlavourName, cuda_api: CudaApi) -> tuple[Site, str]:
+    opened = device(flavour, EngineSettings(max_batch=1, cuda_api=cuda_api))
     with opened.cuda as cuda:
         return opened.site, cuda.gpu.driver_cuda
 
 
+def _candidate(bundle: Bundle, manifest: EngineManifest) -> Candidate:
+    return Candidate(
+        role=manifest.role,
+        graph=bundle.spec.graphs[manifest.role],
+        precision=manifest.precision,
+        backend=manifest.flavour,
+        engine=manifest.flavour,
+        file=bundle.model_file(manifest.role, manifest.precision),
+    )
+
+
 def _outputs(
-    device: OpenDevice, flavour: FlavourName, plan: Plan, candidate: Candidate, golden: Golden
-) -> dict[str, np.ndarray]:
+    device: OpenDevice, flavour: FlavourName, plan: Plan, candidate: Candidate, golden: Golden, cuda_api: CudaApi
+) -> Iterator[dict[str, np.ndarray]]:
+    """The outputs for the golden frames, once for each time that they went through, in each batch that is tuned for."""
     height_px, width_px = golden.frames.shape[2:]
-    shapes = plan.manifest.profile[candidate.graph.input.name]
-    for size, low, high in zip((height_px, width_px), shapes.smallest[2:], shapes.largest[2:], strict=True):
-        if not low <= size <= high:
-            raise EngineError(
-                f"parity of {candidate.role}: found a plan for {shapes.smallest} to {shapes.largest}, expected the "
-                f"golden frames of {height_px}x{width_px} within it. Build it with a range that has their size, by "
-                "--height and --width."
-            )
-    settings = EngineSettings(min(MOST_BATCH, shapes.largest[0]), slots=1, height_px=height_px, width_px=width_px)
+    ranges = plan.manifest.ranges(candidate.graph.input.name)
+    largest = max(each.largest[0] for each in ranges)
+    if profile_of(ranges, (1, 1, height_px, width_px)) is None:
+        raise EngineError(
+            f"parity of {candidate.role}: found a plan for {ranges[0].smallest} to {ranges[0].largest}, expected the "
+            f"golden frames of {height_px}x{width_px} within it. Build it with a range that has their size, by "
+            "--height and --width."
+        )
+    settings = EngineSettings(largest, slots=1, height_px=height_px, width_px=width_px, cuda_api=cuda_api)
     opened = device(flavour, settings)
+    count = len(golden.frames)
     with open_graph(opened, candidate.file, candidate.graph, settings, choose=lambda *_: plan) as engine:
-        return outputs_of(engine, golden.frames)
+        for batch in (each.usual[0] for each in ranges):
+            times = -(-batch // count)
+            found = outputs_of(engine, np.concatenate([golden.frames] * times), batch)
+            for first in range(0, times * count, count):
+                yield {name: array[first : first + count] for name, array in found.items()}
 
 
 def _keep(path: Path, record: PlanParity) -> None:

@@ -57,10 +57,12 @@ def build_plan(
     tensor_float = getattr(trt.BuilderFlag, "TF32", None)
     if tensor_float is not None:
         config.clear_flag(tensor_float)
-    profile = builder.create_optimization_profile()
-    for name, shapes in manifest.profile.items():
-        profile.set_shape(name, shapes.smallest, shapes.usual, shapes.largest)
-    config.add_optimization_profile(profile)
+    for shapes in manifest.profiles:
+        profile = builder.create_optimization_profile()
+        for name, each in shapes.items():
+            profile.set_shape(name, each.smallest, each.usual, each.largest)
+        if config.add_optimization_profile(profile) < 0:
+            _fail(f"{owner}: found a profile that it does not take", str(dict(shapes)), log)
     _set_targets(owner, trt, config, manifest.targets)
     if timings is not None:
         _use_timings(owner, config, timings)
@@ -92,7 +94,10 @@ def _set_targets(owner: str, trt: Any, config: Any, targets: Sequence[str]) -> N
         name = f"SM{target.replace('.', '')}"
         capability = getattr(trt.ComputeCapability, name, None)
         if capability is None or not config.set_compute_capability(capability, number):
-            known = sorted(each for each in vars(trt.ComputeCapability) if re.fullmatch(r"SM\d+", each))
+            known = sorted(
+                (each for each in vars(trt.ComputeCapability) if re.fullmatch(r"SM\d+", each)),
+                key=lambda sm: int(sm[2:]),
+            )
             raise EngineError(
                 f"{owner}: found the target {target}, expected one of "
                 f"{', '.join(f'{each[2:-1]}.{each[-1]}' for each in known)}. Give other --target values."

@@ -16,17 +16,17 @@ from pathlib import Path
 from export.bundle import write_spec
 from export.plan_builder import Progress, build_plan
 from runtime.bundle import Bundle, digest_of, open_bundle
-from runtime.cuda import open_cuda
+from runtime.cuda import DEFAULT_API, CudaApi, open_cuda
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, Profile, ShapeRange
 from runtime.plans.preflight import Site
 from runtime.plans.user_cache import UserCache
 from runtime.spec import Precision, TensorSpec
 
 TARGETS = ("8.6", "8.9", "12.0")
 """The desktop GPUs of the RTX 30, 40 and 50 series."""
-BATCH = (1, 8, 32)
+BATCHES = (1, 8, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,29 @@ class Sizes:
     """The shapes that a plan is built for.
 
     Attributes:
-        batch: Smallest, most frequent and largest batch.
-        height_px: The same of the rows, where the graph leaves them free.
+        batches: For which it is tuned, in any order; it runs every batch from 1 up to the largest.
+        height_px: Smallest, most frequent and largest number of rows, where the graph leaves them free.
         width_px: The same of the columns.
     """
 
-    batch: tuple[int, int, int] = BATCH
+    batches: tuple[int, ...] = BATCHES
     height_px: tuple[int, int, int] | None = None
     width_px: tuple[int, int, int] | None = None
 
-    def profile(self, tensor: TensorSpec) -> ShapeRange:
-        """The range of an input's shape.
+    def profiles(self, tensor: TensorSpec) -> tuple[Profile, ...]:
+        """One profile for each batch, which begins above the batch before it: the narrower, the better its kernels.
 
         Raises:
             BundleError: A free size has no range.
         """
-        free = {"N": self.batch, "H": self.height_px, "W": self.width_px}
+        tuned = sorted(set(self.batches))
+        return tuple(
+            {tensor.name: self._shapes(tensor, (below + 1, batch, batch))}
+            for below, batch in zip([0, *tuned], tuned, strict=False)
+        )
+
+    def _shapes(self, tensor: TensorSpec, batch: tuple[int, int, int]) -> ShapeRange:
+        free = {"N": batch, "H": self.height_px, "W": self.width_px}
         axes: list[tuple[int, int, int]] = []
         for size in tensor.shape:
             known = free.get(size) if isinstance(size, str) else (size, size, size)
@@ -99,7 +106,7 @@ def build_plans(
 
     Args:
         bundle: Its folder.
-        sizes: Shapes to build for; None takes batches of `BATCH`.
+        sizes: Shapes to build for; None takes `BATCHES`.
         flavour: Which TensorRT builds.
         targets: Compute capabilities, for a flavour that builds ahead of time.
         precision: Which ONNX file; TensorRT computes in the types that it states. None takes the bundle's preference.
@@ -126,7 +133,7 @@ def build_plans(
             targets=_in_order(targets) if FLAVOURS[flavour].ahead_of_time else (),
             gpu=present,
             precision=opened.precision_of(role, precision),
-            profile={graph.input.name: (sizes or Sizes()).profile(graph.input)},
+            profiles=(sizes or Sizes()).profiles(graph.input),
         )
         for role, graph in opened.spec.graphs.items()
     }
@@ -157,14 +164,17 @@ def _in_order(targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(targets), key=lambda target: tuple(map(int, target.split(".")))))
 
 
-def present_gpu() -> Gpu:
+def present_gpu(api: CudaApi = DEFAULT_API) -> Gpu:
     """The first GPU of this machine, named as the line will find it when it opens the plan.
+
+    Args:
+        api: By what it is driven.
 
     Raises:
         EngineError: There is none, or no driver.
     """
     try:
-        with open_cuda() as cuda:
+        with open_cuda(api) as cuda:
             return Gpu(name=cuda.gpu.name, capability=cuda.gpu.capability)
     except EngineError as error:
         raise EngineError(

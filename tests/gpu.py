@@ -15,24 +15,39 @@ from runtime.cuda import CUDA_APIS, open_cuda
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
-from runtime.plans.manifest import FOLDER, EngineManifest, ShapeRange
+from runtime.plans.manifest import FOLDER, EngineManifest
 from runtime.plans.preflight import find_plan
 from runtime.spec import GraphSpec, read_spec
-from tests.software_plans import make_bundle, sign
+from tests.software_driver.library import DEVICE_NAME
+from tests.software_plans import make_bundle, profiles_of, sign
 
 
 @functools.cache
+def device_name() -> str | EngineError:
+    """What the first device of this process's driver calls itself, or why there is none."""
+    try:
+        with open_cuda() as cuda:
+            return cuda.gpu.name
+    except EngineError as error:
+        return error
+
+
+def no_driver() -> str:
+    """Why CUDA cannot be called here; empty where a driver answers, be it the software one."""
+    found = device_name()
+    return f"no NVIDIA GPU: {str(found)[:60]}..." if isinstance(found, EngineError) else ""
+
+
 def no_gpu() -> str:
     """Why no test can use a GPU here; empty where one can."""
-    try:
-        open_cuda().close()
-    except EngineError as error:
-        return f"no NVIDIA GPU: {str(error)[:60]}..."
-    return ""
+    return f"no NVIDIA GPU: this is the {DEVICE_NAME}" if device_name() == DEVICE_NAME else no_driver()
 
 
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(bool(no_gpu()), reason=no_gpu() or "there is a GPU")]
 """The marks of a test on a GPU: named for `-m gpu`, and skipped with the reason where there is none."""
+
+needs_driver = [pytest.mark.gpu, pytest.mark.skipif(bool(no_driver()), reason=no_driver() or "there is a driver")]
+"""The same for a test that asks no more of a GPU than the software driver gives."""
 
 
 def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: EngineSettings) -> SlottedEngine:
@@ -52,7 +67,7 @@ def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: E
         targets=(device.site.gpu.capability,) if ahead else (),
         gpu=None if ahead else device.site.gpu,
         precision=precision,
-        profile={graph.input.name: ShapeRange(smallest=(1, 1, *size), usual=(1, 1, *size), largest=(batch, 1, *size))},
+        profiles=profiles_of(graph.input.name, size, tuple(sorted({1, batch}))),
     )
     plan = build_plan(device.trt, model, graph, manifest, lambda *_: None)
     (bundle / FOLDER).mkdir(exist_ok=True)

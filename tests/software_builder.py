@@ -89,15 +89,15 @@ class SoftwareConfig:
 
     def __init__(self) -> None:
         self.progress_monitor: Any = None
-        self.profile = SoftwareProfile()
+        self.profiles: list[SoftwareProfile] = []
         self.timings = SoftwareTimingCache(set())
 
     def clear_flag(self, flag: BuilderFlag) -> None:
         pass
 
     def add_optimization_profile(self, profile: SoftwareProfile) -> int:
-        self.profile = profile
-        return 0
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
 
     def create_timing_cache(self, blob: bytes) -> SoftwareTimingCache | None:
         try:
@@ -139,7 +139,7 @@ class SoftwareBuilder:
             if not monitor.step_complete("timing", number):
                 return None
         monitor.phase_finish("timing")
-        return software_plan(network.model.SerializeToString(), config.profile.shapes)
+        return software_plan(network.model.SerializeToString(), [each.shapes for each in config.profiles])
 
 
 class BuildingTensorRt(SoftwareTensorRt):

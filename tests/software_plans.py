@@ -16,7 +16,7 @@ from runtime.backends.tensorrt import Device, open_graph
 from runtime.bundle import digest_of
 from runtime.engine import EngineSettings
 from runtime.plans.flavours import FlavourName
-from runtime.plans.manifest import FOLDER, EngineManifest, Gpu, ShapeRange
+from runtime.plans.manifest import FOLDER, EngineManifest, Gpu, Profile, ShapeRange
 from runtime.plans.preflight import Site, find_plan
 from runtime.spec import SPEC_FILE, GraphSpec, ModelSpec, Provenance, read_spec
 from tests.software_cuda import SOFTWARE_GPU, SoftwareCuda
@@ -40,9 +40,14 @@ def software_device(
 
 
 def manifest_of(
-    role: str, file: Path, graph: GraphSpec, size: tuple[int, int], batch: int, flavour: FlavourName = "tensorrt_rtx"
+    role: str,
+    file: Path,
+    graph: GraphSpec,
+    size: tuple[int, int],
+    batch: int | tuple[int, ...],
+    flavour: FlavourName = "tensorrt_rtx",
 ) -> EngineManifest:
-    """What a build for the software GPU would write."""
+    """What a build for the software GPU would write, tuned for one batch or for several."""
     precision = next(name for name, known in graph.files.items() if Path(known).name == file.name)
     ahead = flavour == "tensorrt_rtx"
     return EngineManifest(
@@ -54,19 +59,29 @@ def manifest_of(
         targets=(GPU.capability,) if ahead else (),
         gpu=None if ahead else GPU,
         precision=precision,
-        profile={
-            graph.input.name: ShapeRange(smallest=(1, 1, *size), usual=(batch, 1, *size), largest=(batch, 1, *size))
-        },
+        profiles=profiles_of(graph.input.name, size, (batch,) if isinstance(batch, int) else batch),
+    )
+
+
+def profiles_of(name: str, size: tuple[int, int], batches: tuple[int, ...]) -> tuple[Profile, ...]:
+    """A profile for each batch, which begins above the one before."""
+    return tuple(
+        {name: ShapeRange(smallest=(low + 1, 1, *size), usual=(high, 1, *size), largest=(high, 1, *size))}
+        for low, high in zip((0, *batches), batches, strict=False)
     )
 
 
 def add_plan(bundle: Path, manifest: EngineManifest, file: Path, **facts: Any) -> Path:
     """Put a software plan and its side-car into a bundle, and their digests into the spec; gives the plan's path."""
-    (shapes,) = manifest.profile.values()
-    profile = {_input_name(file): [shapes.smallest, shapes.usual, shapes.largest]}
+    name = _input_name(file)
+    profiles = [
+        {name: [shapes.smallest, shapes.usual, shapes.largest]}
+        for profile in manifest.profiles
+        for shapes in profile.values()
+    ]
     (bundle / FOLDER).mkdir(exist_ok=True)
     plan = bundle / manifest.plan_file
-    plan.write_bytes(software_plan(file.read_bytes(), profile, **facts))
+    plan.write_bytes(software_plan(file.read_bytes(), profiles, **facts))
     (bundle / manifest.side_car_file).write_text(manifest.to_json(), encoding="utf-8")
     sign(bundle, manifest.plan_file, manifest.side_car_file)
     return plan

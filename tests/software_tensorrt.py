@@ -1,16 +1,17 @@
 """TensorRT in software, for tests: the calls that the backend makes, over ONNX Runtime and the software CUDA.
 
-A "plan" is a line of JSON (profile, flavour) and the ONNX file behind it. A context really computes: it reads its input
-from the software device's memory when its turn in the stream comes, and writes the outputs there. It is as strict as
-the library's documentation: addresses and shapes must be set, a shape must lie in the profile, memory that the user
-owes must be given, and a first run after a change of shape cannot be captured.
+A "plan" is a line of JSON (profiles, flavour) and the ONNX file behind it. A context really computes: it reads its
+input from the software device's memory when its turn in the stream comes, and writes the outputs there. It is as strict
+as the library's documentation: addresses and shapes must be set, a shape must lie in the profile that the context was
+switched to in its own stream, memory that the user owes must be given, and a first run after a change of shape cannot
+be captured.
 """
 
 from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 class ExecutionContextAllocationStrategy(enum.Enum):
     STATIC = 0
+    ON_PROFILE_CHANGE = 1
     USER_MANAGED = 2
 
 
@@ -62,9 +64,9 @@ class Logger(ILogger):
         self.level = level
 
 
-def software_plan(onnx: bytes, profile: dict[str, list[Sequence[int]]], **facts: Any) -> bytes:
+def software_plan(onnx: bytes, profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]], **facts: Any) -> bytes:
     """A plan of the software TensorRT."""
-    header = {"profile": profile, "workspace_bytes": WORKSPACE_BYTES, **facts}
+    header = {"profiles": profiles, "workspace_bytes": WORKSPACE_BYTES, **facts}
     return json.dumps(header).encode() + b"\n" + onnx
 
 
@@ -130,7 +132,7 @@ class SoftwarePlan:
         self.session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self.inputs = {each.name: _DTYPES[each.type] for each in self.session.get_inputs()}
         self.outputs = {each.name: _DTYPES[each.type] for each in self.session.get_outputs()}
-        self.num_optimization_profiles = 1
+        self.num_optimization_profiles = len(header["profiles"])
 
     @property
     def num_io_tensors(self) -> int:
@@ -150,7 +152,7 @@ class SoftwarePlan:
         return {**self.inputs, **self.outputs}[name]
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        return [tuple(each) for each in self.header["profile"][name]]
+        return [tuple(each) for each in self.header["profiles"][profile][name]]
 
     def create_runtime_config(self) -> SoftwareRuntimeConfig:
         return SoftwareRuntimeConfig()
@@ -180,6 +182,10 @@ class SoftwareRuntimeConfig:
         self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
         self.dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
         self.cache: SoftwareRuntimeCache | None = None
+        self.strategy = ExecutionContextAllocationStrategy.STATIC
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        self.strategy = strategy
 
     def create_runtime_cache(self) -> SoftwareRuntimeCache:
         return SoftwareRuntimeCache()
@@ -199,14 +205,28 @@ class SoftwareContext:
         self._shape: dict[str, tuple[int, ...]] = {}
         self._workspace: Span | None = None
         self._settled = False
+        self._profile_stream: int | None = None
+        self.profile = 0
+        self.ran: list[tuple[int, ...]] = []
         self.compiled = 0
+
+    @property
+    def strategy(self) -> ExecutionContextAllocationStrategy:
+        return self._how.strategy if isinstance(self._how, SoftwareRuntimeConfig) else self._how
 
     @property
     def config(self) -> SoftwareRuntimeConfig | None:
         return self._how if isinstance(self._how, SoftwareRuntimeConfig) else None
 
+    def set_optimization_profile_async(self, profile: int, stream_handle: int) -> bool:
+        if not 0 <= profile < self._plan.num_optimization_profiles:
+            return False
+        self.profile, self._profile_stream = profile, stream_handle
+        self._shape, self._settled = {}, False  # all shapes have to be set again
+        return True
+
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
-        low, _, high = self._plan.get_tensor_profile_shape(name, 0)
+        low, _, high = self._plan.get_tensor_profile_shape(name, self.profile)
         if not all(a <= size <= b for a, size, b in zip(low, shape, high, strict=True)):
             return False
         self._settled = self._settled and self._shape.get(name) == tuple(shape)
@@ -233,8 +253,13 @@ class SoftwareContext:
         names = [*plan.inputs, *plan.outputs]
         if self._how is ExecutionContextAllocationStrategy.USER_MANAGED and self._workspace is None:
             return False
+        if self.strategy is ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE and self._profile_stream is None:
+            return False  # no profile was chosen, so there is no memory
+        if self._profile_stream not in (None, stream_handle):
+            raise MisuseError("the profile was switched in another stream, and nothing says that this is over")
         if not all(name in self._addresses for name in names) or not self._shape:
             return False
+        self.ran.extend(self._shape.values())
         if cuda.is_capturing(stream_handle):
             if not self._settled:
                 raise MisuseError("the first run after a change of shape cannot be captured")
@@ -243,7 +268,7 @@ class SoftwareContext:
             self._settled = True
             if self.config is not None and self.config.cache is not None:
                 self.config.cache.compiled.add(str(sorted(self._shape.items())))
-        shapes, addresses = dict(self._shape), dict(self._addresses)
+        shapes, addresses, profile = dict(self._shape), dict(self._addresses), self.profile
         spans = {name: Span(addresses[name], self._size_bytes(name)) for name in names}
         writes = [spans[name] for name in plan.outputs]
         if self._workspace is not None:
@@ -254,7 +279,10 @@ class SoftwareContext:
                 name: cuda.at(addresses[name], spans[name].size_bytes).view(dtype).reshape(shapes[name]).copy()
                 for name, dtype in plan.inputs.items()
             }
-            for name, value in zip(plan.outputs, plan.session.run(list(plan.outputs), feed), strict=True):
+            values = [np.asarray(value) for value in plan.session.run(list(plan.outputs), feed)]
+            if profile == plan.header.get("spoilt_profile"):
+                values = [1 - value for value in values]
+            for name, value in zip(plan.outputs, values, strict=True):
                 out: NDArray[np.uint8] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
                 cuda.at(addresses[name], out.size)[:] = out
 

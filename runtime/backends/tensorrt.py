@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from runtime.backends.contract import check_first_outputs, check_input, frame_si
 from runtime.backends.slots import SlottedEngine
 from runtime.backends.tensorrt_lanes import Context, Lanes, Program, Tensor
 from runtime.cuda import open_cuda
-from runtime.cuda.calls import Cuda, DeviceMemory
+from runtime.cuda.calls import Cuda, DeviceMemory, Stream
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
-from runtime.plans.manifest import Gpu
+from runtime.plans.manifest import Gpu, ShapeRange, profile_of
 from runtime.plans.parity import require_parity
 from runtime.plans.preflight import Plan, Site, find_plan
 from runtime.plans.user_cache import UserCache
@@ -103,8 +103,7 @@ def open_graph(
         size = frame_size(owner, graph, settings)
         precision_of(owner, model, graph)
         plan = (choose or proven_plan)(owner, model, graph, size, settings.max_batch, device.site)
-        cache = UserCache.of_kernels(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
-        opened = _OpenPlan(owner, device, plan, cache)
+        opened = _OpenPlan(owner, device, plan, _kernels_of(device, plan, settings))
         undo.callback(opened.forget)
         opened.say_without_graphs()
         lanes = Lanes(device.cuda, opened.program(graph, size), settings.max_batch, settings.slots, ended=opened.forget)
@@ -138,6 +137,13 @@ def proven_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int]
     return plan
 
 
+def _kernels_of(device: Device, plan: Plan, settings: EngineSettings) -> UserCache | None:
+    """Where the kernels of a plan are kept; None for a flavour that compiles none, and needs no folder."""
+    if not FLAVOURS[device.flavour].compiles_on_device:
+        return None
+    return UserCache.of_kernels(settings.cache, plan.sha256, device.site, device.cuda.gpu.driver_cuda)
+
+
 class _OpenPlan:
     """A deserialised plan, and the settings under which its contexts are made."""
 
@@ -156,7 +162,9 @@ class _OpenPlan:
                 f"{plan.manifest.plan_file} ({self._log.take() or 'it does not say why'}). Build it again with "
                 "'ferrosight build --rebuild'."
             )
-        self._cache = cache if self._flavour.compiles_on_device else None
+        self._manifest = plan.manifest
+        self._refuse_other_profiles()
+        self._cache = cache
         self._config: Any = None
         self._kernels: Any = None
         if self._flavour.captures_itself:
@@ -184,9 +192,11 @@ class _OpenPlan:
             if name not in inputs
         }
         shapes = check_first_outputs(self._owner, graph, size, found)
+        ranges = self._manifest.ranges(frames.name)
         return Program(
             input=frames,
             outputs=tuple(Tensor(each.name, np.dtype(each.dtype), shapes[each.name]) for each in graph.outputs),
+            profile_of=lambda batch: self._profile_of(ranges, (batch, *frames.shape)),
             make_context=self._make_context,
             workspace_bytes=int(engine.device_memory_size_v2) if self._capture else None,
             capture=self._capture,
@@ -212,18 +222,28 @@ class _OpenPlan:
         self._engine = None
         self._runtime = None
 
-    def _make_context(self, workspace: DeviceMemory | None) -> Context:
+    def _profile_of(self, ranges: Sequence[ShapeRange], shape: Sequence[int]) -> int:
+        number = profile_of(ranges, shape)
+        if number is None:
+            raise EngineError(
+                f"{self._owner}: found no profile that holds {tuple(shape)}, expected one in "
+                f"{self._manifest.plan_file}. Build a plan for this batch and size with 'ferrosight build'."
+            )
+        return number
+
+    def _make_context(self, profile: int, stream: Stream, workspace: DeviceMemory | None) -> Context:
         strategy = self._trt.ExecutionContextAllocationStrategy
         if self._config is not None:
             context = self._engine.create_execution_context(self._config)
         elif workspace is not None:
             context = self._engine.create_execution_context(strategy.USER_MANAGED)
         else:
-            context = self._engine.create_execution_context(strategy.STATIC)
-        if context is None:
+            # As much as its own profile needs, and not as the largest one does.
+            context = self._engine.create_execution_context(strategy.ON_PROFILE_CHANGE)
+        if context is None or not context.set_optimization_profile_async(profile, stream.handle):
             raise EngineError(
-                f"{self._owner}: TensorRT makes no context ({self._log.take()}), expected one for each slot. Open the "
-                "engine with fewer slots or a smaller batch, or free memory of the GPU."
+                f"{self._owner}: TensorRT makes no context ({self._log.take()}), expected one for each slot and "
+                "profile. Open the engine with fewer slots or a smaller batch, or free memory of the GPU."
             )
         if workspace is not None:
             context.set_device_memory(workspace.address, workspace.size_bytes)
@@ -233,6 +253,7 @@ class _OpenPlan:
         """The flavour's own graphs, and every kernel compiled for its shape before the line starts."""
         trt = self._trt
         self._config = self._engine.create_runtime_config()
+        self._config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
         self._config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         if self._cache is not None:
@@ -241,6 +262,14 @@ class _OpenPlan:
             if kept is not None and not self._kernels.deserialize(kept):
                 log.warning("%s: the kernels in %s are for another machine; compiling", self._owner, self._cache.path)
             self._config.set_runtime_cache(self._kernels)
+
+    def _refuse_other_profiles(self) -> None:
+        found, expected = self._engine.num_optimization_profiles, len(self._manifest.profiles)
+        if found != expected:
+            raise EngineError(
+                f"{self._owner}: found {found} profiles in {self._manifest.plan_file}, expected the {expected} of its "
+                "manifest. Build it again with 'ferrosight build --rebuild'."
+            )
 
     def _refuse_invalid(self, plan: Plan) -> None:
         """Ask the flavour that can tell, before it is opened."""

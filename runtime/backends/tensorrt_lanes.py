@@ -66,8 +66,9 @@ class Tensor:
         return count * int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-MakeContext = Callable[[DeviceMemory | None], Context]
-"""A context, in a workspace of the lane's where it brings none of its own."""
+MakeContext = Callable[[int, Stream, DeviceMemory | None], Context]
+"""A context for the profile of a number, switched to it in a stream, in a workspace of the lane's where it brings none
+of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Program:
     Attributes:
         input: The frames.
         outputs: In the contract's order.
+        profile_of: The number of the profile that a batch is run with.
         make_context: Makes one.
         workspace_bytes: Memory that a context works in; None where each context brings its own.
         capture: Whether computes are captured as graphs here; each then has a context of its own, because a graph
@@ -86,10 +88,19 @@ class Program:
 
     input: Tensor
     outputs: tuple[Tensor, ...]
+    profile_of: Callable[[int], int]
     make_context: MakeContext
     workspace_bytes: int | None
     capture: bool
     complaints: Callable[[], str]
+
+
+@dataclass(slots=True)
+class _Shaped:
+    """A context, and the batch to which its input is set."""
+
+    context: Context
+    size: int
 
 
 @dataclass(slots=True)
@@ -104,9 +115,8 @@ class _Lane:
     results: Mapping[str, DeviceMemory]
     pinned: Mapping[str, PinnedMemory]
     downloads: tuple[tuple[tuple[DeviceMemory, PinnedMemory], ...], ...]
-    contexts: dict[int, Context]
+    contexts: dict[int, _Shaped]
     graphs: dict[int, Graph]
-    shaped_for: int
 
 
 class Lanes:
@@ -233,12 +243,7 @@ class Lanes:
         results = {each.name: cuda.allocate(each.size_bytes(max_batch)) for each in program.outputs}
         pinned = {each.name: cuda.allocate_pinned(each.size_bytes(max_batch)) for each in program.outputs}
         workspace = None if program.workspace_bytes is None else cuda.allocate(program.workspace_bytes)
-        contexts: dict[int, Context] = {}
-        for size in run_sizes(max_batch) if program.capture else (max_batch,):
-            context = contexts[size] = program.make_context(workspace)
-            self._set(context.set_input_shape(program.input.name, (size, *program.input.shape)))
-            for name, memory in {program.input.name: frames, **results}.items():
-                self._set(context.set_tensor_address(name, memory.address))
+        addresses = {name: memory.address for name, memory in {program.input.name: frames, **results}.items()}
         return _Lane(
             stream=stream,
             computed=cuda.make_event(),
@@ -251,10 +256,30 @@ class Lanes:
                 tuple((results[each.name], pinned[each.name].first(each.size_bytes(count))) for each in program.outputs)
                 for count in range(1, max_batch + 1)
             ),
-            contexts=contexts,
+            contexts=self._make_contexts(run_sizes(max_batch), stream, addresses, workspace),
             graphs={},
-            shaped_for=max_batch,
         )
+
+    def _make_contexts(
+        self, sizes: Sequence[int], stream: Stream, addresses: Mapping[str, int], workspace: DeviceMemory | None
+    ) -> dict[int, _Shaped]:
+        """The context of each size: its own where it is captured, else that of all sizes with the same profile.
+
+        No context is ever switched to another profile, which could allocate memory and would be met on the line.
+        """
+        program = self._program
+        made: dict[int, _Shaped] = {}
+        contexts: dict[int, _Shaped] = {}
+        for size in sizes:
+            profile = program.profile_of(size)
+            key = size if program.capture else profile
+            if key not in made:
+                made[key] = _Shaped(program.make_context(profile, stream, workspace), 0)
+                self._shape(made[key], size)
+                for name, address in addresses.items():
+                    self._set(made[key].context.set_tensor_address(name, address))
+            contexts[size] = made[key]
+        return contexts
 
     def _settle(self, lane: _Lane, size: int) -> None:
         """Run a shape until nothing about it is new, on blank frames, and capture it."""
@@ -276,15 +301,15 @@ class Lanes:
         if graph is not None:
             self._cuda.launch(graph, lane.stream)
             return
-        if self._program.capture:
-            context = lane.contexts[size]
-        else:
-            (context,) = lane.contexts.values()
-            if lane.shaped_for != size:
-                name, shape = self._program.input.name, self._program.input.shape
-                self._set(context.set_input_shape(name, (size, *shape)))
-                lane.shaped_for = size
-        self._set(context.execute_async_v3(lane.stream.handle))
+        shaped = lane.contexts[size]
+        self._shape(shaped, size)
+        self._set(shaped.context.execute_async_v3(lane.stream.handle))
+
+    def _shape(self, shaped: _Shaped, size: int) -> None:
+        if shaped.size != size:
+            name, shape = self._program.input.name, self._program.input.shape
+            self._set(shaped.context.set_input_shape(name, (size, *shape)))
+            shaped.size = size
 
     def _set(self, accepted: bool) -> None:
         if not accepted:

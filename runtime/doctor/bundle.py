@@ -13,7 +13,7 @@ from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, cuda_of
 from runtime.plans.manifest import FOLDER, PLAN_SUFFIX, EngineManifest, Gpu
 from runtime.plans.parity import read_record, why_not
-from runtime.plans.preflight import Site, faults, own_need, read_plans
+from runtime.plans.preflight import Site, faults, own_need, read_plans, unreadable_plans
 
 AREA = "Bundle"
 
@@ -62,6 +62,8 @@ def _check_plans(look: Look) -> Iterator[Finding]:
     except BundleError as error:
         yield Finding(AREA, f"{path}/{FOLDER}", "problem", str(error), "ferrosight build")
         return
+    for fault in unreadable_plans(path, spec):
+        yield Finding(AREA, f"{path}/{FOLDER}", "note", fault)
     for file in sorted((path / FOLDER).glob(f"*{PLAN_SUFFIX}")):
         if f"{FOLDER}/{file.name}" not in spec.files:
             yield Finding(
@@ -83,10 +85,11 @@ def _check_plans(look: Look) -> Iterator[Finding]:
 
 def _check_plan(look: Look, manifest: EngineManifest) -> Finding:
     path = look.bundle.path
-    shapes = next(iter(manifest.profile.values()))
+    batches = [next(iter(profile.values())) for profile in manifest.profiles]
     made = ", ".join(manifest.targets) or (manifest.gpu.name if manifest.gpu else "")
     found = (
-        f"for {made} with {manifest.flavour} {manifest.version}, batches of {shapes.smallest[0]} to {shapes.largest[0]}"
+        f"for {made} with {manifest.flavour} {manifest.version}, batches of {batches[0].smallest[0]} to "
+        f"{batches[-1].largest[0]}, tuned for {', '.join(str(each.usual[0]) for each in batches)}"
     )
     site = look.sites.get(manifest.flavour)
     if site is None or look.gpu is None:

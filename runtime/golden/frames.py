@@ -67,15 +67,16 @@ def read_golden(bundle: Bundle) -> Golden:
         ) from error
 
 
-def outputs_of(engine: Engine, frames: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """An engine's outputs by name, for frames (n, 1, H, W) uint8 in its largest batches.
+def outputs_of(engine: Engine, frames: NDArray[np.uint8], batch: int | None = None) -> dict[str, NDArray[Any]]:
+    """An engine's outputs by name, for frames (n, 1, H, W) uint8 in batches of one size; None takes its largest.
 
     Raises:
         EngineError: It failed.
     """
     parts: dict[str, list[NDArray[Any]]] = {output.name: [] for output in engine.graph.outputs}
-    for first in range(0, len(frames), engine.settings.max_batch):
-        ticket = engine.submit(np.ascontiguousarray(frames[first : first + engine.settings.max_batch]))
+    step = engine.settings.max_batch if batch is None else batch
+    for first in range(0, len(frames), step):
+        ticket = engine.submit(np.ascontiguousarray(frames[first : first + step]))
         for name, array in engine.collect(ticket).items():
             parts[name].append(np.array(array))
         engine.release(ticket)

@@ -1,14 +1,14 @@
 """The manifest of a TensorRT plan: what it was built from, by what, and for what.
 
 A plan runs only on what it was built for, and says nothing readable about itself. So its manifest lies beside it, its
-file name tells a person the same, and a plan is opened only where the manifest equals the one that is wanted.
+file name tells a person the same, and a plan is opened only where the manifest fits (`preflight.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,6 +41,16 @@ class ShapeRange(Strict):
                 raise ValueError(f"sizes {low}, {middle}, {high} do not rise from 1")
         return self
 
+    def holds(self, shape: Sequence[int]) -> bool:
+        """Whether a shape lies within."""
+        return len(shape) == len(self.smallest) and all(
+            low <= size <= high for low, size, high in zip(self.smallest, shape, self.largest, strict=True)
+        )
+
+
+Profile = Mapping[str, ShapeRange]
+"""The shapes of each input for which one set of kernels is chosen."""
+
 
 class Gpu(Strict):
     """The one GPU model that a native plan runs on."""
@@ -61,11 +71,12 @@ class EngineManifest(Strict):
         targets: Compute capabilities that the plan was built for, without their GPUs (TensorRT-RTX).
         gpu: The GPU that the plan was built on (TensorRT).
         precision: Of the ONNX file; the network is strongly typed.
-        profile: Shapes of each input.
+        profiles: One for each batch that the plan is tuned for, all of the same inputs; every shape that is run must
+            lie in one of them.
         flags: Builder flags beyond strong typing, in alphabetical order.
     """
 
-    schema_version: Literal["ferrosight.plan/1"] = "ferrosight.plan/1"
+    schema_version: Literal["ferrosight.plan/2"] = "ferrosight.plan/2"
     role: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     onnx_sha256: Digest
     flavour: Literal["tensorrt", "tensorrt_rtx"]
@@ -74,31 +85,36 @@ class EngineManifest(Strict):
     targets: tuple[Capability, ...] = ()
     gpu: Gpu | None = None
     precision: Precision
-    profile: Mapping[str, ShapeRange]
+    profiles: tuple[Profile, ...] = Field(min_length=1)
     flags: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _made_for_something(self) -> EngineManifest:
         if bool(self.targets) == (self.gpu is not None):
             raise ValueError("expected either targets or a gpu")
+        if not self.profiles[0] or any(profile.keys() != self.profiles[0].keys() for profile in self.profiles):
+            raise ValueError("expected profiles of the same inputs, one or more")
         return self
+
+    def ranges(self, name: str) -> tuple[ShapeRange, ...]:
+        """The shapes of an input in each profile; empty where the plan has no such input."""
+        return tuple(profile[name] for profile in self.profiles if name in profile)
 
     @property
     def file_stem(self) -> str:
         """A file name that tells a person what the plan is, and ends in a digest of the whole manifest.
 
-        >>> shapes = ShapeRange(smallest=(1, 1, 8, 8), usual=(8, 1, 8, 8), largest=(32, 1, 8, 8))
+        >>> one = ShapeRange(smallest=(1, 1, 8, 8), usual=(1, 1, 8, 8), largest=(1, 1, 8, 8))
+        >>> more = ShapeRange(smallest=(2, 1, 8, 8), usual=(8, 1, 8, 8), largest=(8, 1, 8, 8))
         >>> EngineManifest(
         ...     role="gate", onnx_sha256="0" * 64, flavour="tensorrt_rtx", version="1.7.1.116", cuda="13",
-        ...     targets=("8.6", "12.0"), precision="fp16", profile={"frames": shapes},
+        ...     targets=("8.6", "12.0"), precision="fp16", profiles=({"frames": one}, {"frames": more}),
         ... ).file_stem
-        'gate-tensorrt_rtx-1.7.1.116-sm86-sm120-fp16-b1-8-32-8d00a2b4'
+        'gate-tensorrt_rtx-1.7.1.116-sm86-sm120-fp16-b1-8-73056994'
         """
         made_for = self.targets if self.gpu is None else (self.gpu.capability,)
         card = [] if self.gpu is None else [re.sub(r"[^A-Za-z0-9]+", "_", self.gpu.name).strip("_")]
-        batches = next(
-            (f"b{each.smallest[0]}-{each.usual[0]}-{each.largest[0]}" for each in self.profile.values()), "b"
-        )
+        batches = "-".join(str(next(iter(profile.values())).usual[0]) for profile in self.profiles)
         parts = [
             self.role,
             self.flavour,
@@ -106,7 +122,7 @@ class EngineManifest(Strict):
             *card,
             *(f"sm{each.replace('.', '')}" for each in made_for),
             self.precision,
-            batches,
+            f"b{batches}",
             hashlib.sha256(self.to_json().encode()).hexdigest()[:8],
         ]
         return "-".join(parts)
@@ -148,27 +164,11 @@ def read_manifest(side_car: Path) -> EngineManifest:
         ) from error
 
 
-def differences(manifest: EngineManifest, wanted: EngineManifest) -> list[str]:
-    """What a person has to know about why a plan does not fit; empty where it does.
+def profile_of(ranges: Sequence[ShapeRange], shape: Sequence[int]) -> int | None:
+    """The number of the first profile that holds a shape; None where none does.
 
     Args:
-        manifest: Of the plan that is there.
-        wanted: Of the plan that this machine and bundle would build.
+        ranges: Of one input, by profile.
+        shape: Of that input.
     """
-    found: list[str] = []
-    for name in EngineManifest.model_fields:
-        ours, theirs = getattr(manifest, name), getattr(wanted, name)
-        if ours != theirs:
-            found.append(f"{name}: the plan has {_text(ours)}, expected {_text(theirs)}")
-    return found
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Gpu):
-        return f"{value.name} ({value.capability})"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each.smallest} to {each.largest}" for name, each in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}..." if len(text) == 64 else text
+    return next((number for number, each in enumerate(ranges) if each.holds(shape)), None)

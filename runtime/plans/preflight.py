@@ -14,9 +14,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from runtime.bundle import PREFERRED
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
-from runtime.plans.manifest import FOLDER, PLAN_SUFFIX, SIDE_CAR_SUFFIX, EngineManifest, Gpu, read_manifest
+from runtime.plans.manifest import (
+    FOLDER,
+    PLAN_SUFFIX,
+    SIDE_CAR_SUFFIX,
+    EngineManifest,
+    Gpu,
+    ShapeRange,
+    profile_of,
+    read_manifest,
+)
 from runtime.spec import SPEC_FILE, ModelSpec, Precision, read_spec
 
 if TYPE_CHECKING:
@@ -61,10 +71,9 @@ class Need:
     input_name: str
     largest: tuple[int, ...]
 
-    @property
-    def smallest(self) -> tuple[int, ...]:
-        """The shape of a batch of one."""
-        return (1, *self.largest[1:])
+    def shape(self, batch: int) -> tuple[int, ...]:
+        """Of a batch."""
+        return (batch, *self.largest[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,34 +124,39 @@ def _faults(manifest: EngineManifest, need: Need, site: Site) -> Iterator[str]:
             f"compute capability: found {', '.join(manifest.targets)}, expected {site.gpu.capability} among them "
             f"({site.gpu.name})"
         )
-    shapes = manifest.profile.get(need.input_name)
-    if shapes is None:
-        yield f"profile: found {', '.join(manifest.profile) or 'no input'}, expected {need.input_name}"
-    elif not (_within(shapes.smallest, need.smallest) and _within(need.largest, shapes.largest)):
+    ranges = manifest.ranges(need.input_name)
+    if not ranges:
+        yield f"profile: found {', '.join(manifest.profiles[0])}, expected {need.input_name}"
+        return
+    shapes = map(need.shape, range(1, need.largest[0] + 1))
+    bare = next((shape for shape in shapes if profile_of(ranges, shape) is None), None)
+    if bare is not None:
         yield (
-            f"profile: found {_shape(shapes.smallest)} to {_shape(shapes.largest)}, expected {_shape(need.smallest)} "
-            f"to {_shape(need.largest)} within"
+            f"profile: found {' and '.join(map(_range, ranges))}, expected {_shape(need.shape(1))} to "
+            f"{_shape(need.largest)} within; none holds {_shape(bare)}"
         )
 
 
 def build_command(bundle: Path, graph: GraphSpec, need: Need, site: Site) -> str:
     """What to run so that a plan fits."""
-    batch = need.largest[0]
-    parts = [f"ferrosight build {bundle} --backend {site.flavour}", f"--batch 1,{batch},{batch}"]
+    batches = ",".join(map(str, sorted({1, need.largest[0]})))
+    parts = [f"ferrosight build {bundle} --backend {site.flavour}", f"--batch {batches}"]
     if FLAVOURS[site.flavour].ahead_of_time:
         parts.insert(1, f"--target {site.gpu.capability}")
     for option, axis in (("--height", 2), ("--width", 3)):
         if isinstance(graph.input.shape[axis], str):
             size = need.largest[axis]
             parts.append(f"{option} {size},{size},{size}")
+    if need.precision != next(each for each in PREFERRED if each in graph.files):
+        parts.append(f"--precision {need.precision}")
     return " ".join(parts)
 
 
 def find_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], batch: int, site: Site) -> Plan:
     """The plan of a graph that fits this machine, checked and ready to open.
 
-    Of several that fit, the one that was built for the least largest shape is taken, since it is built closest to what
-    is run; of equal ones, the first by name.
+    Of several that fit, the one is taken whose profile for the largest batch ends closest to it; of equal ones that
+    with more profiles, since it is tuned for smaller batches too, then the first by name.
 
     Args:
         owner: Who asks, for the error's text.
@@ -165,14 +179,20 @@ def find_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], 
             fitting.append(manifest)
         elif manifest.role == need.role:
             told.append(f"{manifest.plan_file}: {'; '.join(found)}")
+    told += unreadable_plans(bundle, spec)
     told += [f"{name}: not in {SPEC_FILE}, so it is never opened" for name in _unsigned(bundle, spec)]
     if not fitting:
         raise EngineError(
             f"{owner}: found no plan for {_gpu(site.gpu)} with {site.flavour} {site.version}, expected one in "
             f"{bundle / FOLDER}. {' | '.join(told) or 'There is none.'} Run: {build_command(bundle, graph, need, site)}"
         )
-    chosen = min(fitting, key=lambda each: (each.profile[need.input_name].largest, each.file_stem))
-    return read_plan(owner, bundle, spec, chosen)
+    return read_plan(owner, bundle, spec, min(fitting, key=lambda each: _distance(each, need)))
+
+
+def _distance(manifest: EngineManifest, need: Need) -> tuple[tuple[int, ...], int, str]:
+    ranges = manifest.ranges(need.input_name)
+    nearest = min(each.largest for each in ranges if each.holds(need.largest))
+    return nearest, -len(ranges), manifest.file_stem
 
 
 def need_of(
@@ -209,8 +229,7 @@ def own_need(spec: ModelSpec, manifest: EngineManifest) -> Need:
     graph = spec.graphs.get(manifest.role)
     if graph is None or manifest.precision not in graph.files:
         return Need(manifest.role, "0" * 64, manifest.precision, "", ())
-    shapes = manifest.profile.get(graph.input.name)
-    largest = () if shapes is None else shapes.largest
+    largest = max((each.largest for each in manifest.ranges(graph.input.name)), default=())
     digest = spec.files[graph.files[manifest.precision]]
     return Need(manifest.role, digest, manifest.precision, graph.input.name, largest)
 
@@ -219,9 +238,18 @@ def read_plans(bundle: Path, spec: ModelSpec) -> Mapping[str, EngineManifest]:
     """The manifests of a bundle's plans by the plan's path; those alone that the spec names with their digests.
 
     Raises:
-        BundleError: A side-car is altered or not valid.
+        BundleError: A side-car is altered.
     """
     return MappingProxyType({manifest.plan_file: manifest for manifest in _signed(bundle, spec)})
+
+
+def unreadable_plans(bundle: Path, spec: ModelSpec) -> list[str]:
+    """What is wrong with side-cars that are as they were written, by another ferrosight; they keep no other plan out.
+
+    Raises:
+        BundleError: A side-car is altered.
+    """
+    return [str(found) for _, found in _side_cars(bundle, spec) if isinstance(found, BundleError)]
 
 
 def read_plan(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifest) -> Plan:
@@ -248,27 +276,39 @@ def read_plan(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifes
 
 
 def _signed(bundle: Path, spec: ModelSpec) -> Iterator[EngineManifest]:
+    for name, found in _side_cars(bundle, spec):
+        if isinstance(found, BundleError):
+            continue
+        if found.side_car_file != name:
+            raise _altered(bundle, name)
+        if found.plan_file in spec.files:
+            yield found
+
+
+def _side_cars(bundle: Path, spec: ModelSpec) -> Iterator[tuple[str, EngineManifest | BundleError]]:
+    """What each side-car that the spec names says, or why it says nothing; one that was altered is not parsed."""
     for name in sorted(spec.files):
         if not (name.startswith(f"{FOLDER}/") and name.endswith(SIDE_CAR_SUFFIX)):
             continue
         side_car = bundle / name
-        manifest = read_manifest(side_car)
-        if hashlib.sha256(side_car.read_bytes()).hexdigest() != spec.files[name] or manifest.side_car_file != name:
-            raise BundleError(
-                f"bundle {bundle}: {name} was altered: its digest or its name is not the one that was written. Remove "
-                "it and its plan, and run 'ferrosight build' again."
-            )
-        if manifest.plan_file in spec.files:
-            yield manifest
+        if side_car.exists() and hashlib.sha256(side_car.read_bytes()).hexdigest() != spec.files[name]:
+            raise _altered(bundle, name)
+        try:
+            yield name, read_manifest(side_car)
+        except BundleError as error:
+            yield name, error
+
+
+def _altered(bundle: Path, name: str) -> BundleError:
+    return BundleError(
+        f"bundle {bundle}: {name} was altered: its digest or its name is not the one that was written. Remove it and "
+        "its plan, and run 'ferrosight build' again."
+    )
 
 
 def _unsigned(bundle: Path, spec: ModelSpec) -> list[str]:
     found = sorted((bundle / FOLDER).glob(f"*{PLAN_SUFFIX}"))
     return [name for file in found if (name := f"{FOLDER}/{file.name}") not in spec.files]
-
-
-def _within(low: Sequence[int], high: Sequence[int]) -> bool:
-    return len(low) == len(high) and all(a <= b for a, b in zip(low, high, strict=True))
 
 
 def _word(text: str | None) -> str:
@@ -277,6 +317,10 @@ def _word(text: str | None) -> str:
 
 def _gpu(gpu: Gpu) -> str:
     return f"{gpu.name} ({gpu.capability})"
+
+
+def _range(shapes: ShapeRange) -> str:
+    return f"{_shape(shapes.smallest)} to {_shape(shapes.largest)}"
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -41,7 +41,7 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> BuildingTensorRt:
 
 
 def build(bundle: Path, batch: int = 4) -> tuple[Plan, ...]:
-    return build_plans(bundle, Sizes((1, batch, batch)), flavour="tensorrt", gpu=lambda: GPU)
+    return build_plans(bundle, Sizes((1, batch)), flavour="tensorrt", gpu=lambda: GPU)
 
 
 def timings(tmp_path: Path) -> list[Path]:
@@ -73,7 +73,7 @@ def test_timings_that_do_not_fit_cost_a_build_its_time_and_no_more(
 
 def test_a_flavour_that_builds_elsewhere_keeps_no_timings(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    build_plans(bundle, Sizes((1, 4, 4)))
+    build_plans(bundle, Sizes((1, 4)))
     assert not timings(tmp_path)
 
 
@@ -84,7 +84,7 @@ def command(monkeypatch: pytest.MonkeyPatch, trt: BuildingTensorRt) -> CliRunner
     def device(flavour: FlavourName, _: EngineSettings) -> Device:
         return software_device(flavour)
 
-    monkeypatch.setattr("export.to_tensorrt.present_gpu", lambda: GPU)
+    monkeypatch.setattr("export.to_tensorrt.present_gpu", lambda *_: GPU)
     monkeypatch.setattr("export.on_device.prove_plans", partial(prove_plans, device=device))
     return CliRunner()
 

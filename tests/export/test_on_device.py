@@ -92,6 +92,29 @@ def test_a_figure_beyond_its_limit_is_kept_and_keeps_the_plan_out(bundle: Path) 
         open_gate(bundle)
 
 
+def test_every_profile_is_measured_in_the_batch_that_it_is_tuned_for(tmp_path: Path) -> None:
+    """Golden frames are few and batches large; still a profile whose kernels are wrong does not come through."""
+    folder = make_strip_bundle(tmp_path / "strip", HEIGHT, WIDTH)
+    graph = open_bundle(folder).spec.graphs["gate"]
+    file = folder / graph.files["fp16"]
+    manifest = manifest_of("gate", file, graph, (HEIGHT, WIDTH), (1, 4, 8))
+    devices: list[Device] = []
+
+    def kept(flavour: FlavourName, _: EngineSettings) -> Device:
+        devices.append(software_device(flavour))
+        return devices[-1]
+
+    add_plan(folder, manifest, file)
+    (proof,) = prove_plans(folder, "tensorrt_rtx", device=kept, comparisons=LOOSE)
+    assert (proof.holds, proof.record.frames, len(proof.record.results)) == (True, 3, 1)
+    ran = [shape[0] for device in devices for context in device.trt.contexts for shape in context.ran]
+    assert {1, 4, 8} <= set(ran)
+    for number in range(3):
+        add_plan(folder, manifest, file, spoilt_profile=number)
+        (proof,) = prove_plans(folder, "tensorrt_rtx", device=software, comparisons=LOOSE)
+        assert not proof.holds
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

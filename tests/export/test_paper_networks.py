@@ -113,9 +113,9 @@ def test_a_network_becomes_a_plan_for_any_size(case: Case, tmp_path: Path) -> No
     del network, single, half
     bundle = write_bundle(_draft(case, graph, frames, tmp_path / "model.fp16.onnx"), tmp_path / "bundle")
     heights, widths = SIZES[case.task]
-    (plan,) = build_plans(bundle.path, Sizes((1, 1, 4), heights, widths), targets=("8.9",))
+    (plan,) = build_plans(bundle.path, Sizes((1, 4), heights, widths), targets=("8.9",))
     assert plan.manifest.precision == "fp16"
-    assert plan.manifest.profile["frames"].largest == (4, 1, heights[-1], widths[-1])
+    assert plan.manifest.ranges("frames")[-1].largest == (4, 1, heights[-1], widths[-1])
     assert plan.size_bytes > graph.parameters * 2 * 0.9
 
 
@@ -126,8 +126,8 @@ def test_a_shipped_bundle_becomes_a_plan_for_any_size(task: str, tmp_path: Path)
         pytest.skip(f"models/{task} is not shipped")
     shutil.copytree(shipped, tmp_path / task, ignore=shutil.ignore_patterns("engines"))
     heights, widths = SIZES[task]
-    (plan,) = build_plans(tmp_path / task, Sizes((1, 1, 4), heights, widths), targets=("8.9",))
-    assert plan.manifest.profile["frames"].largest == (4, 1, heights[-1], widths[-1])
+    (plan,) = build_plans(tmp_path / task, Sizes((1, 4), heights, widths), targets=("8.9",))
+    assert plan.manifest.ranges("frames")[-1].largest == (4, 1, heights[-1], widths[-1])
 
 
 def _draft(case: Case, graph: GraphSpec, frames: np.ndarray, file: Path) -> Draft:

@@ -125,7 +125,7 @@ def test_a_network_without_convolutions_has_nothing_to_gain(tmp_path: Path) -> N
 @needs_rtx
 def test_plans_are_built_of_the_int8_files_without_a_gpu(half: Bundle, tmp_path: Path) -> None:
     bundle = quantised(half, tmp_path / "int8")
-    plans = build_plans(bundle.path, Sizes(batch=(1, 2, 2)), targets=("8.9", "12.0"))
+    plans = build_plans(bundle.path, Sizes((1, 2)), targets=("8.9", "12.0"))
     assert [plan.manifest.precision for plan in plans] == ["int8", "int8"]
     assert all(plan.manifest.onnx_sha256 == bundle.spec.files[f"{plan.manifest.role}.int8.onnx"] for plan in plans)
     assert all("int8" in plan.path.name and plan.size_bytes > 1000 for plan in plans)

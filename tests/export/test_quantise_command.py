@@ -48,6 +48,6 @@ def test_a_bundle_that_is_there_is_not_written_over(int8: tuple[Path, str]) -> N
 
 @needs_rtx
 def test_both_kinds_of_graphs_become_plans_without_a_gpu(int8: tuple[Path, str]) -> None:
-    plans = build_plans(int8[0], Sizes(batch=(1, 2, 4)), targets=("8.9", "12.0"))
+    plans = build_plans(int8[0], Sizes((1, 2, 4)), targets=("8.9", "12.0"))
     assert {plan.manifest.role: plan.manifest.precision for plan in plans} == {"gate": "int8", "segmenter": "fp16"}
     assert all(plan.size_bytes > 100_000 for plan in plans)

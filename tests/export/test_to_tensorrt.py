@@ -48,7 +48,7 @@ def test_plans_lie_in_the_bundle_with_their_manifests(tiny: Path) -> None:
         assert read_manifest(tiny / plan.manifest.side_car_file) == plan.manifest
         assert plan.manifest.onnx_sha256 == bundle.spec.files[f"{plan.manifest.role}.fp16.onnx"]
         assert plan.manifest.targets == ("8.6", "12.0")
-        assert plan.manifest.profile["frames"].largest == (4, 1, 64, 64)
+        assert [each.largest for each in plan.manifest.ranges("frames")] == [(1, 1, 64, 64), (4, 1, 64, 64)]
     assert {role for role, *_ in told} == {"gate", "segmenter"}
     assert all(0 <= done <= total for _, _, done, total in told)
 
@@ -71,7 +71,7 @@ def test_a_plan_that_was_built_here_fits_the_machines_it_was_built_for(tiny: Pat
         elsewhere = Site("tensorrt_rtx", tensorrt_rtx.__version__, manifest.cuda, Gpu(name="any", capability="12.0"))
         with pytest.raises(EngineError, match=r"found 8\.6, 8\.9, expected 12\.0 among them .*--target 12\.0 --batch"):
             find_plan("test", model, graph, (64, 64), 4, elsewhere)
-        with pytest.raises(EngineError, match=r"profile: found 1x1x64x64 to 4x1x64x64"):
+        with pytest.raises(EngineError, match=r"profile: found 1x1x64x64 to 1x1x64x64 and 2x1x64x64 to 4x1x64x64"):
             find_plan("test", model, graph, (64, 64), 5, site)
 
 
@@ -153,7 +153,9 @@ def test_free_sizes_need_a_range(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="leaves H of its input 'frames' free"):
         build_plans(free, batch_of(4))
     plans = build_plans(free, Sizes((1, 2, 4), (32, 64, 64), (32, 64, 128)))
-    assert plans[0].manifest.profile["frames"].largest == (4, 1, 64, 128)
+    assert [each.largest for each in plans[0].manifest.ranges("frames")] == [
+        (1, 1, 64, 128), (2, 1, 64, 128), (4, 1, 64, 128)
+    ]  # fmt: skip
 
 
 def test_a_flavour_that_is_not_installed_is_named(tiny: Path) -> None:
@@ -182,7 +184,7 @@ def test_a_flavour_that_is_not_installed_is_named(tiny: Path) -> None:
 
 
 def batch_of(most: int) -> Sizes:
-    return Sizes(batch=(1, most, most))
+    return Sizes((1, most))
 
 
 @needs_rtx
@@ -232,11 +234,9 @@ def test_the_papers_models_are_built_for_batches_of_1_to_32(tmp_path: Path) -> N
     )
     bundle = write_bundle(draft, tmp_path / "paper")
     for plan in build_plans(bundle.path):
-        assert plan.manifest.profile["frames"].model_dump() == {
-            "smallest": (1, 1, 256, 1600),
-            "usual": (8, 1, 256, 1600),
-            "largest": (32, 1, 256, 1600),
-        }
+        assert [(each.smallest, each.usual, each.largest) for each in plan.manifest.ranges("frames")] == [
+            ((low, 1, 256, 1600), (high, 1, 256, 1600), (high, 1, 256, 1600)) for low, high in ((1, 1), (2, 8), (9, 32))
+        ]
         assert plan.manifest.precision == "fp16"
         assert plan.manifest.targets == ("8.6", "8.9", "12.0")
         assert plan.size_bytes > graphs[plan.manifest.role].parameters * 2 * 0.9

@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.errors import BundleError
-from runtime.plans.manifest import EngineManifest, Gpu, ShapeRange, differences, read_manifest
+from runtime.plans.manifest import EngineManifest, Gpu, ShapeRange, profile_of, read_manifest
 
-SHAPES = ShapeRange(smallest=(1, 1, 256, 1600), usual=(8, 1, 256, 1600), largest=(32, 1, 256, 1600))
+ONE = ShapeRange(smallest=(1, 1, 256, 1600), usual=(1, 1, 256, 1600), largest=(1, 1, 256, 1600))
+SHAPES = ShapeRange(smallest=(2, 1, 256, 1600), usual=(8, 1, 256, 1600), largest=(8, 1, 256, 1600))
 MANIFEST = EngineManifest(
     role="gate",
     onnx_sha256="ab" * 32,
@@ -17,7 +18,7 @@ MANIFEST = EngineManifest(
     cuda="13",
     targets=("8.6", "12.0"),
     precision="fp16",
-    profile={"frames": SHAPES},
+    profiles=({"frames": ONE}, {"frames": SHAPES}),
 )
 NATIVE = MANIFEST.model_copy(
     update={
@@ -30,9 +31,9 @@ NATIVE = MANIFEST.model_copy(
 
 
 def test_the_file_name_tells_what_the_plan_is() -> None:
-    assert MANIFEST.plan_file.startswith("engines/gate-tensorrt_rtx-1.7.1.116-sm86-sm120-fp16-b1-8-32-")
+    assert MANIFEST.plan_file.startswith("engines/gate-tensorrt_rtx-1.7.1.116-sm86-sm120-fp16-b1-8-")
     assert MANIFEST.plan_file.endswith(".plan")
-    assert NATIVE.plan_file.startswith("engines/gate-tensorrt-10.3.0.30-NVIDIA_Orin_nvgpu-sm87-fp16-b1-8-32-")
+    assert NATIVE.plan_file.startswith("engines/gate-tensorrt-10.3.0.30-NVIDIA_Orin_nvgpu-sm87-fp16-b1-8-")
 
 
 def test_the_file_name_is_stable_and_its_own() -> None:
@@ -48,21 +49,19 @@ def test_the_side_car_comes_back(tmp_path: Path) -> None:
         assert read_manifest(side_car) == manifest
 
 
-def test_differences_are_readable() -> None:
-    assert differences(MANIFEST, MANIFEST) == []
-    wanted = MANIFEST.model_copy(update={"version": "1.8.0.2", "onnx_sha256": "cd" * 32, "targets": ("8.9",)})
-    assert differences(MANIFEST, wanted) == [
-        "onnx_sha256: the plan has abababababab..., expected cdcdcdcdcdcd...",
-        "version: the plan has 1.7.1.116, expected 1.8.0.2",
-        "targets: the plan has 8.6, 12.0, expected 8.9",
-    ]
-    assert "gpu: the plan has none, expected NVIDIA Orin (nvgpu) (8.7)" in differences(MANIFEST, NATIVE)
+def test_a_shape_is_run_with_the_first_profile_that_holds_it() -> None:
+    ranges = MANIFEST.ranges("frames")
+    found = {batch: profile_of(ranges, (batch, 1, 256, 1600)) for batch in (1, 2, 8, 9)}
+    assert found == {1: 0, 2: 1, 8: 1, 9: None}
+    assert profile_of(ranges, (1, 1, 256, 1601)) is None
+    assert profile_of(ranges, (1, 256, 1600)) is None
+    assert MANIFEST.ranges("image") == ()
 
 
 def test_a_bad_side_car_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"plan gone: found no readable gone\.json"):
         read_manifest(tmp_path / "gone.json")
-    (tmp_path / "old.json").write_text(MANIFEST.to_json().replace('"fp16"', '"fp8"'), encoding="utf-8")
+    (tmp_path / "old.json").write_text(MANIFEST.to_json().replace('"fp16"', '"half"'), encoding="utf-8")
     with pytest.raises(BundleError, match="plan old: its manifest is not valid at precision"):
         read_manifest(tmp_path / "old.json")
 
@@ -70,6 +69,12 @@ def test_a_bad_side_car_is_named(tmp_path: Path) -> None:
 def test_a_plan_is_made_for_something() -> None:
     with pytest.raises(ValidationError, match="either targets or a gpu"):
         EngineManifest.model_validate({**MANIFEST.model_dump(), "targets": ()})
+
+
+@pytest.mark.parametrize("profiles", [(), ({},), ({"frames": ONE}, {"image": SHAPES})])
+def test_profiles_are_of_the_same_inputs(profiles: tuple[dict[str, ShapeRange], ...]) -> None:
+    with pytest.raises(ValidationError, match="profiles"):
+        EngineManifest.model_validate({**MANIFEST.model_dump(), "profiles": profiles})
 
 
 def test_shapes_rise() -> None:

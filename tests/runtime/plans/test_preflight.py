@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import BundleError, EngineError
-from runtime.plans.manifest import EngineManifest, Gpu, ShapeRange
-from runtime.plans.preflight import Need, Site, build_command, faults, find_plan, need_of, read_plans
-from runtime.spec import GraphSpec, read_spec
+from runtime.plans.manifest import EngineManifest, Gpu, Profile, ShapeRange
+from runtime.plans.preflight import (
+    Need,
+    Site,
+    build_command,
+    faults,
+    find_plan,
+    need_of,
+    read_plans,
+    unreadable_plans,
+)
+from runtime.spec import GraphSpec, Precision, read_spec
 from tests.runtime.backends.graphs import write_pair
-from tests.software_plans import add_plan, make_bundle, manifest_of, sign, software_site
+from tests.software_plans import add_plan, make_bundle, manifest_of, profiles_of, sign, software_site
 
 SIZE = (256, 1600)
 NEED = Need("gate", "ab" * 32, "fp16", "frames", (8, 1, *SIZE))
 GPU = Gpu(name="NVIDIA L4", capability="8.9")
 RTX = Site("tensorrt_rtx", "1.7.1.11600", "13", GPU)
 NATIVE = Site("tensorrt", "10.3.0.2600", None, GPU)
-SHAPES = ShapeRange(smallest=(1, 1, *SIZE), usual=(8, 1, *SIZE), largest=(32, 1, *SIZE))
+PROFILES = profiles_of("frames", SIZE, (1, 8, 32))
 
 
 def fitting(site: Site) -> EngineManifest:
@@ -35,7 +45,7 @@ def fitting(site: Site) -> EngineManifest:
         targets=("8.6", "8.9") if ahead else (),
         gpu=None if ahead else GPU,
         precision="fp16",
-        profile={"frames": SHAPES},
+        profiles=PROFILES,
     )
 
 
@@ -43,29 +53,44 @@ DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
 CAPABILITIES = st.from_regex(r"\A\d{1,2}\.\d\Z", fullmatch=True)
 
 
-def _other_shapes(draw: Any) -> Any:
-    """Ranges in which 1 to 8 frames of 256x1600 do not all lie."""
-    low = [1, 1, *SIZE]
-    high = [32, 1, *SIZE]
-    axis = draw(st.sampled_from([0, 2, 3]))
-    if axis == 0:
-        low[0], high[0] = draw(st.sampled_from([(2, 32), (1, 7), (4, 4), (9, 30)]))
-    elif draw(st.booleans()):
-        low[axis] = high[axis] = SIZE[axis - 2] + draw(st.integers(1, 500))
-    else:
-        low[axis] = high[axis] = draw(st.integers(1, SIZE[axis - 2] - 1))
-    return ShapeRange(smallest=tuple(low), usual=tuple(low), largest=tuple(high))
+def _range(low: Sequence[int], high: Sequence[int]) -> ShapeRange:
+    return ShapeRange(smallest=tuple(low), usual=tuple(high), largest=tuple(high))
+
+
+@st.composite
+def _without_a_batch(draw: st.DrawFn) -> tuple[Profile, ...]:
+    """Profiles of which none holds one of the batches from 1 to 8."""
+    bare = draw(st.integers(1, 8))
+    below = [(1, draw(st.integers(1, bare - 1)))] if bare > 1 else []
+    above = [(bare + 1, draw(st.integers(bare + 1, 40)))] if bare < 8 or not below else []
+    return tuple({"frames": _range((low, 1, *SIZE), (high, 1, *SIZE))} for low, high in draw(_some(below + above)))
+
+
+@st.composite
+def _of_another_size(draw: st.DrawFn) -> tuple[Profile, ...]:
+    """Profiles of every batch, in which rows or columns are too few or too many."""
+    axis = draw(st.sampled_from([2, 3]))
+    size = draw(st.integers(1, 3000).filter(lambda size: size != SIZE[axis - 2]))
+    return tuple(
+        {"frames": _range(*((*each[:axis], size, *each[axis + 1 :]) for each in (shapes.smallest, shapes.largest)))}
+        for profile in PROFILES
+        for shapes in profile.values()
+    )
+
+
+def _some(ranges: list[tuple[int, int]]) -> st.SearchStrategy[list[tuple[int, int]]]:
+    return st.lists(st.sampled_from(ranges), min_size=1, unique=True)
 
 
 OTHERS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "role": ("role", st.from_regex(r"\A[a-z][a-z0-9_]{0,9}\Z").filter(lambda role: role != "gate")),
     "onnx_sha256": ("ONNX digest", DIGESTS.filter(lambda digest: digest != NEED.onnx_sha256)),
     "version": ("TensorRT version", st.text("0123456789.", min_size=1, max_size=9)),
-    "cuda": ("CUDA", st.sampled_from(["11", "12", "14"])),
-    "precision": ("precision", st.just("fp32")),
-    "profile": (
+    "cuda": ("CUDA", st.integers(9, 99).filter(lambda major: major != 13).map(str)),
+    "precision": ("precision", st.sampled_from(sorted({*get_args(Precision)} - {"fp16"}))),
+    "profiles": (
         "profile",
-        st.composite(_other_shapes)().map(lambda shapes: {"frames": shapes}) | st.just({"image": SHAPES}),
+        _without_a_batch() | _of_another_size() | st.just(profiles_of("image", SIZE, (1, 8, 32))),
     ),
     "flags": ("builder flags", st.lists(st.sampled_from(["version_compatible", "refit"]), min_size=1).map(tuple)),
 }
@@ -106,18 +131,35 @@ def test_an_rtx_plan_runs_on_its_targets_alone(targets: list[str], capability: s
     assert bool(found) == (capability not in targets)
 
 
-def test_the_other_flavour_is_refused() -> None:
-    found = faults(fitting(RTX), NEED, NATIVE)
-    assert any(text.startswith("TensorRT flavour: found tensorrt_rtx, expected tensorrt") for text in found)
+@pytest.mark.parametrize(("built", "site"), [(RTX, NATIVE), (NATIVE, RTX)])
+def test_the_other_flavour_is_refused(built: Site, site: Site) -> None:
+    found = faults(fitting(built), NEED, site)
+    assert f"TensorRT flavour: found {built.flavour}, expected {site.flavour}" in found
 
 
-@given(batch=st.integers(1, 32), height=st.integers(1, 300), width=st.integers(1, 1700))
-def test_every_shape_within_the_profile_fits_and_no_other(batch: int, height: int, width: int) -> None:
-    free = ShapeRange(smallest=(1, 1, 64, 64), usual=(4, 1, 128, 128), largest=(8, 1, *SIZE))
-    manifest = fitting(RTX).model_copy(update={"profile": {"frames": free}})
+BATCHES = st.sets(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@given(tuned=BATCHES, batch=st.integers(1, 40), height=st.integers(1, 300), width=st.integers(1, 1700))
+def test_every_shape_within_the_profiles_fits_and_no_other(
+    tuned: set[int], batch: int, height: int, width: int
+) -> None:
+    profiles: list[Profile] = []
+    for low, high in zip([0, *sorted(tuned)], sorted(tuned), strict=False):
+        profiles.append({"frames": _range((low + 1, 1, 64, 64), (high, 1, *SIZE))})
+    manifest = fitting(RTX).model_copy(update={"profiles": tuple(profiles)})
     need = Need("gate", NEED.onnx_sha256, "fp16", "frames", (batch, 1, height, width))
-    within = batch <= 8 and 64 <= height <= 256 and 64 <= width <= 1600
+    within = batch <= max(tuned) and 64 <= height <= 256 and 64 <= width <= 1600
     assert (faults(manifest, need, RTX) == []) is within
+
+
+def test_a_batch_between_two_profiles_is_named() -> None:
+    one, _, many = PROFILES
+    (fault,) = faults(fitting(RTX).model_copy(update={"profiles": (one, many)}), NEED, RTX)
+    assert fault == (
+        "profile: found 1x1x256x1600 to 1x1x256x1600 and 9x1x256x1600 to 32x1x256x1600, expected 1x1x256x1600 to "
+        "8x1x256x1600 within; none holds 2x1x256x1600"
+    )
 
 
 class TestInABundle:
@@ -127,7 +169,9 @@ class TestInABundle:
         make_bundle(tmp_path / "pair.onnx", graph)
         return graph
 
-    def add(self, folder: Path, graph: GraphSpec, batch: int, size: tuple[int, int] = (6, 8)) -> EngineManifest:
+    def add(
+        self, folder: Path, graph: GraphSpec, batch: int | tuple[int, ...], size: tuple[int, int] = (6, 8)
+    ) -> EngineManifest:
         manifest = manifest_of("model", folder / "pair.onnx", graph, size, batch)
         add_plan(folder, manifest, folder / "pair.onnx")
         return manifest
@@ -141,6 +185,29 @@ class TestInABundle:
         assert self.find(tmp_path, graph, 9).manifest == large
         assert set(read_plans(tmp_path, read_spec(tmp_path))) == {small.plan_file, large.plan_file}
 
+    def test_a_plan_that_is_tuned_for_what_is_run_comes_before_a_smaller_one(
+        self, tmp_path: Path, graph: GraphSpec
+    ) -> None:
+        self.add(tmp_path, graph, 4)
+        self.add(tmp_path, graph, 16)
+        tuned = self.add(tmp_path, graph, (1, 4, 32))
+        assert self.find(tmp_path, graph, 4).manifest == tuned
+        assert self.find(tmp_path, graph, 5).manifest != tuned
+
+    def test_a_plan_of_another_ferrosight_is_told_and_keeps_no_other_out(
+        self, tmp_path: Path, graph: GraphSpec
+    ) -> None:
+        old = self.add(tmp_path, graph, 8)
+        (tmp_path / old.side_car_file).write_text(old.to_json().replace("ferrosight.plan/2", "ferrosight.plan/1"))
+        sign(tmp_path, old.side_car_file)
+        with pytest.raises(EngineError, match=r"its manifest is not valid at schema_version.*Run: ferrosight build"):
+            self.find(tmp_path, graph)
+        new = self.add(tmp_path, graph, 4)
+        assert self.find(tmp_path, graph).manifest == new
+        assert set(read_plans(tmp_path, read_spec(tmp_path))) == {new.plan_file}
+        (told,) = unreadable_plans(tmp_path, read_spec(tmp_path))
+        assert old.file_stem in told
+
     def test_all_that_is_there_is_told(self, tmp_path: Path, graph: GraphSpec) -> None:
         self.add(tmp_path, graph, 2)
         self.add(tmp_path, graph, 8, (9, 9))
@@ -151,13 +218,13 @@ class TestInABundle:
         assert said.count("profile: found") == 2
         assert "engines/stranger.plan: not in spec.json" in said
         assert said.endswith(
-            f"Run: ferrosight build {tmp_path} --backend tensorrt_rtx --target 8.9 --batch 1,4,4 --height 6,6,6 "
+            f"Run: ferrosight build {tmp_path} --backend tensorrt_rtx --target 8.9 --batch 1,4 --height 6,6,6 "
             "--width 8,8,8"
         )
 
     def test_a_side_car_that_was_altered_is_refused(self, tmp_path: Path, graph: GraphSpec) -> None:
         manifest = self.add(tmp_path, graph, 2)
-        wider = manifest.model_copy(update={"profile": {"frames": ShapeRange.model_validate(_wide(manifest))}})
+        wider = manifest.model_copy(update={"profiles": profiles_of("frames", (6, 8), (4096,))})
         (tmp_path / manifest.side_car_file).write_text(wider.to_json())
         with pytest.raises(BundleError, match=r"\.json was altered"):
             self.find(tmp_path, graph)
@@ -179,9 +246,6 @@ class TestInABundle:
     def test_the_command_builds_what_is_needed(self, tmp_path: Path, graph: GraphSpec) -> None:
         fixed = graph.model_copy(update={"input": graph.input.model_copy(update={"shape": ("N", 1, 6, 8)})})
         need = Need("model", "0" * 64, "fp16", "frames", (8, 1, 6, 8))
-        assert build_command(Path("b"), fixed, need, NATIVE) == "ferrosight build b --backend tensorrt --batch 1,8,8"
-
-
-def _wide(manifest: EngineManifest) -> dict[str, Any]:
-    (shapes,) = manifest.profile.values()
-    return {**shapes.model_dump(), "largest": (4096, *shapes.largest[1:])}
+        assert build_command(Path("b"), fixed, need, NATIVE) == "ferrosight build b --backend tensorrt --batch 1,8"
+        both = fixed.model_copy(update={"files": {"fp16": "half.onnx", "int8": "int8.onnx"}})
+        assert build_command(Path("b"), both, need, NATIVE).endswith("--batch 1,8 --precision fp16")
