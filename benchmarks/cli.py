@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -322,15 +323,19 @@ def _console() -> Console:
 
 @contextlib.contextmanager
 def _progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar over steps; gives what is to be called when a step begins."""
+    """A bar over steps, in a log a line for each; gives what is to be called when a step begins."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(), disable=quiet) as progress:
+    console = _console()
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("opening", total=steps, completed=-1)
+        begun = itertools.count(1)
 
         def begin(doing: str) -> None:
             progress.update(task, description=doing, advance=1)
+            if not (quiet or console.is_terminal):
+                typer.echo(f"{min(next(begun), steps)}/{steps} {doing}", err=True)
 
         yield begin
         begin("done")

@@ -39,8 +39,9 @@ class Machine(Report):
     @property
     def heading(self) -> str:
         """The machine in one line."""
+        cores = f"{self.cores} core{'' if self.cores == 1 else 's'}"
         return (
-            f"{self.cpu}, {self.cores} cores, {self.memory_gib:g} GiB, {' '.join(self.flags) or 'no flags'}; "
+            f"{self.cpu}, {cores}, {self.memory_gib:g} GiB, {' '.join(self.flags) or 'no flags'}; "
             f"load average at the start {self.load_average[0]:.2f}"
         )
 
