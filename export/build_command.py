@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from export.progress import bars
+from export.progress import bars, building
 from runtime.bundle import PREFERRED
 from runtime.cuda import CUDA_APIS, DEFAULT_API, CudaApi
 from runtime.errors import ConfigError
@@ -81,7 +81,6 @@ def build(
     """
     from functools import partial
 
-    from export.on_device import prove_plans
     from export.to_tensorrt import BATCHES, TARGETS, Sizes, build_plans, present_gpu
     from runtime.plans.flavours import FLAVOURS
 
@@ -98,7 +97,7 @@ def build(
         height_px=_free("--height", height, "H", inputs),
         width_px=_free("--width", width, "W", inputs),
     )
-    with bars() as report:
+    with building() as tell:
         plans = build_plans(
             bundle,
             sizes,
@@ -106,11 +105,11 @@ def build(
             targets=_listed("--target", target) if target else TARGETS,
             precision=_precision(precision),
             rebuild=rebuild,
-            progress=lambda role, phase, done, total: report(f"{role}: {phase}", done, total),
+            progress=tell,
             gpu=partial(present_gpu, api),
         )
-        on_device = not ahead if prove is None else prove
-        proofs = prove_plans(bundle, backend.value, cuda_api=api, report=report) if on_device else ()
+    on_device = not ahead if prove is None else prove
+    proofs = _proofs(bundle, backend, api) if on_device else ()
     if as_json:
         found = {proof.plan_file: _proof_facts(proof) for proof in proofs}
         plan_facts = [{**_plan_facts(plan), "parity": found.get(plan.manifest.plan_file)} for plan in plans]
@@ -133,12 +132,16 @@ def parity(
     A plan serves only on a GPU on which its golden frames were run, in each batch that it is tuned for, and its figures
     hold. Exit code 0 when all do, 1 when one does not, 2 when nothing could be measured.
     """
+    proofs = _proofs(bundle, backend, _api(cuda_api))
+    typer.echo(json.dumps([_proof_facts(proof) for proof in proofs], indent=2) if as_json else _proofs_text(proofs))
+    sys.exit(0 if all(proof.holds for proof in proofs) else 1)
+
+
+def _proofs(bundle: Path, backend: TensorRt, api: CudaApi) -> tuple[Proof, ...]:
     from export.on_device import prove_plans
 
     with bars() as report:
-        proofs = prove_plans(bundle, backend.value, cuda_api=_api(cuda_api), report=report)
-    typer.echo(json.dumps([_proof_facts(proof) for proof in proofs], indent=2) if as_json else _proofs_text(proofs))
-    sys.exit(0 if all(proof.holds for proof in proofs) else 1)
+        return prove_plans(bundle, backend.value, cuda_api=api, report=report)
 
 
 def _listed(option: str, given: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.bundle import write_spec
-from export.plan_builder import Progress, build_plan
+from export.plan_builder import build_plan
+from export.time_left import TimeLeft
 from runtime.bundle import Bundle, digest_of, open_bundle
 from runtime.cuda import DEFAULT_API, CudaApi, open_cuda
 from runtime.errors import BundleError, EngineError
@@ -71,6 +72,29 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildState:
+    """How far a build has come.
+
+    Attributes:
+        role: Of the graph that is being built.
+        number: Of its plan, from 1.
+        count: Of the plans that are to be built.
+        phase: The builder's own name for what it does.
+        done: Steps of the phase that are over.
+        steps: Of the phase.
+        left_s: Until all plans are built; None while nothing is known of it.
+    """
+
+    role: str
+    number: int
+    count: int
+    phase: str
+    done: int
+    steps: int
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One built plan.
 
@@ -95,7 +119,7 @@ def build_plans(
     targets: Sequence[str] = TARGETS,
     precision: Precision | None = None,
     rebuild: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: Callable[[BuildState], None] = lambda _: None,
     gpu: Callable[[], Gpu] | None = None,
     cache: Path | None = None,
 ) -> tuple[Plan, ...]:
@@ -111,9 +135,9 @@ def build_plans(
         targets: Compute capabilities, for a flavour that builds ahead of time.
         precision: Which ONNX file; TensorRT computes in the types that it states. None takes the bundle's preference.
         rebuild: Build again what is there.
-        progress: Told of each step.
+        progress: Told of each step; an error in it stops the build and comes out.
         gpu: Gives the GPU present, for a flavour that builds for it.
-        cache: Folder for what is timed while a plan is built; None takes the user's cache folder.
+        cache: Folder for what is timed while a plan is built, and how long that took; None takes the user's.
 
     Raises:
         BundleError: The bundle is not sound, or lacks what is asked for.
@@ -143,15 +167,43 @@ def build_plans(
     timings = None
     if missing and present is not None and FLAVOURS[flavour].times_kernels:
         timings = UserCache.of_timings(cache, Site(flavour, str(trt.__version__), cuda_of(flavour), present))
-    built = {
-        role: build_plan(trt, opened.model_file(role, precision), opened.spec.graphs[role], manifest, progress, timings)
-        for role, manifest in missing.items()
-    }
+    took = {role: _kept_seconds(cache, manifest) for role, manifest in missing.items()}
+    left = TimeLeft({role: _seconds(kept) for role, kept in took.items()})
+    built: dict[str, memoryview] = {}
+    for number, (role, manifest) in enumerate(missing.items(), start=1):
+
+        def tell(role: str, phase: str, done: int, steps: int, number: int = number) -> None:
+            progress(BuildState(role, number, len(missing), phase, done, steps, left.left_s()))
+
+        left.begin(role)
+        model = opened.model_file(role, precision)
+        built[role] = build_plan(trt, model, opened.spec.graphs[role], manifest, tell, timings)
+        _keep_seconds(took[role], left.finish())
     _add(opened, [(wanted[role], plan) for role, plan in built.items()])
     return tuple(
         Plan(each, bundle / each.plan_file, (bundle / each.plan_file).stat().st_size, built=role in built)
         for role, each in wanted.items()
     )
+
+
+def _kept_seconds(cache: Path | None, manifest: EngineManifest) -> UserCache | None:
+    """Where the duration of a plan's build is kept; None where that cannot be: it is worth no failure."""
+    try:
+        return UserCache.of_build_seconds(cache, manifest)
+    except EngineError:
+        return None
+
+
+def _seconds(kept: UserCache | None) -> float | None:
+    try:
+        return float((kept.read() if kept is not None else None) or b"")
+    except ValueError:
+        return None
+
+
+def _keep_seconds(kept: UserCache | None, seconds: float) -> None:
+    if kept is not None:
+        kept.write(f"{seconds:.3f}".encode())
 
 
 def _in_order(targets: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """What TensorRT found out on this machine, kept on disk, so that only the first time is slow.
 
-TensorRT-RTX compiles kernels when a plan is opened, and TensorRT times kernels when one is built. What is in such a
-file runs on the GPU, or decides what does. A plan is vouched for by its bundle; these files by their folder alone, so
-they are read only where nobody but this user could have written them.
+TensorRT-RTX compiles kernels when a plan is opened, and TensorRT times kernels when one is built; how long a build took
+tells how long the next one will. What is in such a file runs on the GPU, or decides what does. A plan is vouched for by
+its bundle; these files by their folder alone, so they are read only where nobody but this user could have written them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import EngineError
+from runtime.plans.manifest import EngineManifest
 from runtime.plans.preflight import Site
 
 log = logging.getLogger(__name__)
 
-KERNELS, TIMINGS = ".kernels", ".timings"
+KERNELS, TIMINGS, SECONDS = ".kernels", ".timings", ".seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,19 @@ class UserCache:
             EngineError: The folder cannot be written: every build would time all kernels again, for minutes.
         """
         return cls._in(folder, _machine(site), TIMINGS)
+
+    @classmethod
+    def of_build_seconds(cls, folder: Path | None, manifest: EngineManifest) -> UserCache:
+        """How long it took to build a plan on this machine.
+
+        Args:
+            folder: Where; None takes the user's cache folder.
+            manifest: Of the plan.
+
+        Raises:
+            EngineError: The folder cannot be written.
+        """
+        return cls._in(folder, (manifest.to_json(),), SECONDS)
 
     @classmethod
     def _in(cls, folder: Path | None, key: Sequence[str], suffix: str) -> UserCache:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from export.bundle import Draft, write_bundle
-from export.to_tensorrt import Sizes, build_plans
+from export.to_tensorrt import BuildState, Sizes, build_plans
 from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.errors import BundleError, EngineError
 from runtime.golden.frames import Golden
@@ -30,6 +30,11 @@ def rtx_works() -> bool:
 needs_rtx = pytest.mark.skipif(not rtx_works(), reason="tensorrt-rtx is not installed")
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     return make_strip_bundle(tmp_path / "tiny", 64, 64)
@@ -37,8 +42,8 @@ def tiny(tmp_path: Path) -> Path:
 
 @needs_rtx
 def test_plans_lie_in_the_bundle_with_their_manifests(tiny: Path) -> None:
-    told: list[tuple[str, str, int, int]] = []
-    plans = build_plans(tiny, batch_of(4), targets=("8.6", "12.0"), progress=lambda *step: told.append(step))
+    told: list[BuildState] = []
+    plans = build_plans(tiny, batch_of(4), targets=("8.6", "12.0"), progress=told.append)
     bundle = open_bundle(tiny)
     assert [plan.manifest.role for plan in plans] == ["gate", "segmenter"]
     for plan in plans:
@@ -49,8 +54,11 @@ def test_plans_lie_in_the_bundle_with_their_manifests(tiny: Path) -> None:
         assert plan.manifest.onnx_sha256 == bundle.spec.files[f"{plan.manifest.role}.fp16.onnx"]
         assert plan.manifest.targets == ("8.6", "12.0")
         assert [each.largest for each in plan.manifest.ranges("frames")] == [(1, 1, 64, 64), (4, 1, 64, 64)]
-    assert {role for role, *_ in told} == {"gate", "segmenter"}
-    assert all(0 <= done <= total for _, _, done, total in told)
+    assert {(state.role, state.number, state.count) for state in told} == {("gate", 1, 2), ("segmenter", 2, 2)}
+    assert all(0 <= state.done <= state.steps for state in told)
+    # Of a first build nothing is known until the first plan is there.
+    assert {state.left_s is None for state in told if state.number == 1} == {True}
+    assert told[[state.number for state in told].index(2)].left_s is not None
 
 
 @needs_rtx
@@ -88,11 +96,31 @@ def test_what_is_there_is_not_built_again(tiny: Path) -> None:
 
 
 @needs_rtx
+def test_a_build_that_was_done_before_is_estimated_from_its_first_step(tiny: Path) -> None:
+    build_plans(tiny, batch_of(4))
+    told: list[BuildState] = []
+    build_plans(tiny, batch_of(4), rebuild=True, progress=told.append)
+    assert told[0].left_s is not None
+    told.clear()
+    build_plans(tiny, batch_of(8), progress=told.append)
+    assert told[0].left_s is None  # another plan: nothing is known
+
+
+@needs_rtx
+def test_a_cache_folder_that_cannot_be_written_costs_the_estimate_alone(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("a file, and no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
+    assert all(plan.built for plan in build_plans(tiny, batch_of(4)))
+
+
+@needs_rtx
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_built(tiny: Path) -> None:
     (tiny / "engines").write_text("in the way")
     told: list[object] = []
     with pytest.raises(BundleError, match="expected a folder that can be written"):
-        build_plans(tiny, batch_of(4), progress=lambda *step: told.append(step))
+        build_plans(tiny, batch_of(4), progress=told.append)
     assert not told
 
 
