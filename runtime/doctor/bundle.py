@@ -1,4 +1,4 @@
-"""The doctor's look at bundles and their plans."""
+"""The doctor's look at bundles and their plans, and at what each station of a line would open."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from runtime.backends import BACKENDS
 from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
+from runtime.config import StationConfig
 from runtime.cuda import CUDA_APIS
 from runtime.doctor.report import Asked, Finding, State, Surroundings
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, cuda_of
 from runtime.plans.manifest import FOLDER, PLAN_SUFFIX, EngineManifest, Gpu
-from runtime.plans.parity import read_record, why_not
-from runtime.plans.preflight import Site, faults, own_need, read_plans, unreadable_plans
+from runtime.plans.parity import read_record, require_parity, why_not
+from runtime.plans.preflight import Site, faults, find_plan, own_need, read_plans, unreadable_plans
 
 AREA = "Bundle"
 
@@ -52,7 +53,11 @@ def check_bundles(around: Surroundings, asked: Asked) -> Iterator[Finding]:
             continue
         found = f"{bundle.spec.task}, {bundle.digest[:12]}, {len(bundle.spec.files)} files as named, parity holds"
         yield Finding(AREA, str(path), "ok", found)
-        yield from _check_plans(Look(bundle, gpu, sites, flavours))
+        look = Look(bundle, gpu, sites, flavours)
+        yield from _check_plans(look)
+        for station in stations:
+            if station.bundle.resolve() == path.resolve() and station.backend in sites:
+                yield from _check_station(look, station)
 
 
 def _check_plans(look: Look) -> Iterator[Finding]:
@@ -79,7 +84,8 @@ def _check_plans(look: Look) -> Iterator[Finding]:
     for flavour in look.flavours:
         for role in spec.graphs:
             if (flavour, role) not in serving:
-                command = f"ferrosight build {path} --backend {flavour}, then ferrosight parity {path}"
+                named = f"{path} --backend {flavour}"
+                command = f"ferrosight build {named}, then ferrosight parity {named}"
                 yield Finding(AREA, f"{role} on {flavour}", "problem", "no plan may serve here", command)
 
 
@@ -109,6 +115,26 @@ def _check_plan(look: Look, manifest: EngineManifest) -> Finding:
         command = f"ferrosight parity {path} --backend {manifest.flavour}"
         return Finding(AREA, manifest.file_stem, state, f"{found}; {fault}", command)
     return Finding(AREA, manifest.file_stem, "ok", f"{found}; parity measured here at {record.measured_at}")
+
+
+def _check_station(look: Look, station: StationConfig) -> Iterator[Finding]:
+    """Whether a plan may serve a station with its batch and precision; a size that its camera decides is not asked."""
+    site = look.sites[station.backend]
+    batch = 1 if station.camera is None else station.batch
+    for role, graph in look.bundle.spec.graphs.items():
+        what = f"{role} of {station.name}"
+        rows, columns = graph.input.shape[2:]
+        if isinstance(rows, str) or isinstance(columns, str):
+            continue
+        try:
+            file = look.bundle.model_file(role, station.precision)
+            plan = find_plan(what, file, graph, (rows, columns), batch, site)
+            require_parity(what, plan, site)
+        except (BundleError, EngineError) as error:
+            found, _, command = str(error).partition(" Run: ")
+            yield Finding(AREA, what, "problem", found.removeprefix(f"{what}: "), command)
+            continue
+        yield Finding(AREA, what, "ok", f"batches up to {batch} by {plan.manifest.plan_file}")
 
 
 def _gpu(around: Surroundings) -> Gpu | None:

@@ -224,9 +224,34 @@ class TestBundles:
         monkeypatch.setattr("runtime.doctor.bundle.cuda_of", lambda _: "12")
         findings = self.look(tmp_path, bundle)
         assert sum("does not fit: CUDA: found 13, expected 12" in each.found for each in findings) == 2
-        assert [each.what for each in findings if each.state == "problem"] == [
-            "gate on tensorrt_rtx", "segmenter on tensorrt_rtx"
+        problems = [each for each in findings if each.state == "problem"]
+        assert [each.what for each in problems] == ["gate on tensorrt_rtx", "segmenter on tensorrt_rtx"]
+        named = f"{bundle} --backend tensorrt_rtx"
+        assert {each.do for each in problems} == {f"ferrosight build {named}, then ferrosight parity {named}"}
+
+    def of_station(self, root: Path, **settings: Any) -> list[Finding]:
+        libraries = {**LIBRARIES, "tensorrt_rtx": VERSION}
+        around = machine(root, NVIDIA_SMI, libraries, lambda _: SoftwareCuda())
+        line = line_of(root, 5556)
+        station = line.stations[0].model_copy(update={"backend": "tensorrt_rtx", **settings})
+        asked = Asked(line=line.model_copy(update={"stations": (station,)}), backends=GPU)
+        return [each for each in examine(asked, around) if each.what.endswith(" of top") and each.area == "Bundle"]
+
+    def test_a_stations_own_batch_is_asked_for(
+        self, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("runtime.doctor.bundle.cuda_of", lambda _: "13")
+        unproven = self.of_station(tmp_path, batch=4)
+        assert [each.do for each in unproven] == [f"ferrosight parity {bundle} --backend tensorrt_rtx"] * 2
+        prove_plans(bundle, "tensorrt_rtx", device=lambda flavour, _: software_device(flavour))
+        assert [(each.what, each.state) for each in self.of_station(tmp_path, batch=4)] == [
+            ("gate of top", "ok"), ("segmenter of top", "ok")
         ]  # fmt: skip
+        for finding in self.of_station(tmp_path, batch=5):
+            assert (finding.state, "none holds 5x1x64x64" in finding.found) == ("problem", True)
+            assert finding.do == f"ferrosight build {bundle} --backend tensorrt_rtx --target 8.9 --batch 1,5"
+        for finding in self.of_station(tmp_path, batch=4, precision="fp32"):
+            assert (finding.state, "found no fp32 file of graph" in finding.found) == ("problem", True)
 
     def test_a_stranger_among_the_plans_is_a_problem(self, tmp_path: Path, bundle: Path) -> None:
         (bundle / "engines" / "stranger.plan").write_bytes(b"who knows")
