@@ -15,7 +15,7 @@ import pytest
 
 from export.bundle import Draft, write_bundle
 from export.to_tensorrt import Sizes, build_plans
-from runtime.bundle import Parity, ParityResult
+from runtime.bundle import Parity, ParityResult, open_bundle
 from runtime.golden.frames import Golden
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.export.graphs import noise, run
@@ -119,15 +119,26 @@ def test_a_network_becomes_a_plan_for_any_size(case: Case, tmp_path: Path) -> No
     assert plan.size_bytes > graph.parameters * 2 * 0.9
 
 
-@pytest.mark.parametrize("task", ["crack", "fracture", "grain", "phase"])
-def test_a_shipped_bundle_becomes_a_plan_for_any_size(task: str, tmp_path: Path) -> None:
-    shipped = Path(__file__).parents[2] / "models" / task
-    if not shipped.exists():
-        pytest.skip(f"models/{task} is not shipped")
-    shutil.copytree(shipped, tmp_path / task, ignore=shutil.ignore_patterns("engines"))
-    heights, widths = SIZES[task]
-    (plan,) = build_plans(tmp_path / task, Sizes((1, 4), heights, widths), targets=("8.9",))
-    assert plan.manifest.ranges("frames")[-1].largest == (4, 1, heights[-1], widths[-1])
+MODELS = Path(__file__).parents[2] / "models"
+SHIPPED = sorted(spec.parent.name for spec in MODELS.glob("*/spec.json"))
+
+
+def test_the_bundles_that_ship_are_found() -> None:
+    assert {"crack", "fracture", "grain", "phase", "strip"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_bundle_becomes_a_plan_of_each_graph(name: str, tmp_path: Path) -> None:
+    """For any size where the graph leaves it free."""
+    shutil.copytree(MODELS / name, tmp_path / name, ignore=shutil.ignore_patterns("engines"))
+    heights, widths = SIZES.get(name, (None, None))
+    plans = build_plans(tmp_path / name, Sizes((1, 4), heights, widths), targets=("8.9",))
+    graphs = open_bundle(tmp_path / name).spec.graphs
+    assert [plan.manifest.role for plan in plans] == list(graphs)
+    for plan in plans:
+        shape = graphs[plan.manifest.role].input.shape
+        size = tuple(free[-1] if free else fixed for free, fixed in zip((heights, widths), shape[2:], strict=True))
+        assert plan.manifest.ranges("frames")[-1].largest == (4, 1, *size)
 
 
 def _draft(case: Case, graph: GraphSpec, frames: np.ndarray, file: Path) -> Draft:
