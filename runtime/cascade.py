@@ -15,6 +15,7 @@ import numpy as np
 from runtime.backends.contract import frame_size
 from runtime.engine import Engine, Ticket
 from runtime.errors import EngineError
+from runtime.serving import take_over_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,8 +155,7 @@ class Cascade:
 
     def take_over(self) -> None:
         """Become the owner of both engines; see `runtime.pipeline.Pipeline`."""
-        self._gate.take_over()
-        self._segmenter.take_over()
+        take_over_all((self._gate, self._segmenter))
 
     def close(self) -> None:
         """Wait for what is on its way and free both engines; calling it again does nothing."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from runtime.messages import Message
@@ -42,7 +45,8 @@ class Serving(Generic[E]):
     """A bundle at work.
 
     Attributes:
-        engines: What runs its graphs: a `runtime.pipeline.Pipeline` at a camera.
+        engines: What runs its graphs: a `runtime.pipeline.Pipeline` for frames of one size,
+            `runtime.sized_engines.SizedEngines` for single pictures.
         answerer: Turns a frame's raw outputs into its message; keeps the state that passes from frame to frame.
     """
 
@@ -68,3 +72,20 @@ class Change(Protocol[E]):
     def done(self, message: Message) -> None:
         """It was published."""
         ...
+
+
+def take_over_all(engines: Iterable[Owned]) -> None:
+    """Become the owner of all of some engines, or of none of them.
+
+    Raises:
+        EngineError: One could not be taken over; those before it were handed back.
+    """
+    taken: list[Owned] = []
+    try:
+        for each in engines:
+            each.take_over()
+            taken.append(each)
+    except EngineError:
+        for each in taken:
+            each.hand_over()
+        raise
