@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 ENDPOINT = "tcp://127.0.0.1:5558"
+
+SHOWN = 40
+"""Characters of a word that no request takes."""
 
 Request = Annotated[str, typer.Option(help="The station's request endpoint.")]
 Station = Annotated[str | None, typer.Option(help="Its name, which it then checks.", show_default="whoever is there")]
@@ -83,15 +88,25 @@ def override(
         show_answer(client.override(sequence, allowed, name.strip(), reason.strip()), as_json)
 
 
+@contextlib.contextmanager
 def open_client(
     endpoint: str, station: str | None, timeout_s: float, server_key: Path | None, own_key: Path | None
-) -> RequestClient:
-    """What asks a station; see `RequestClient`."""
+) -> Iterator[RequestClient]:
+    """What asks a station; see `RequestClient`. Words that no request takes are an error of the command line."""
+    from pydantic import ValidationError
+
     from runtime.delivery.sockets import CurveClient
     from runtime.triggered.client import RequestClient
 
     curve = None if server_key is None else CurveClient(server_key, own_key)
-    return RequestClient(endpoint, station, timeout_s=timeout_s, curve=curve)
+    with RequestClient(endpoint, station, timeout_s=timeout_s, curve=curve) as client:
+        try:
+            yield client
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            found, fault = str(first["input"])[:SHOWN], f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+            what = " ".join(map(str, first["loc"][:1])) or "the request"
+            raise typer.BadParameter(f"found {found!r}, but {fault}", param_hint=what) from error
 
 
 def show_answer(answer: Answer, as_json: bool) -> None:

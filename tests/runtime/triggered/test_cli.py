@@ -71,3 +71,19 @@ def test_nobody_there_is_said_with_what_to_look_at() -> None:
     arguments = ["override", "1", "accepted", "--name", "A", "--reason", "why", "--request", "tcp://127.0.0.1:9"]
     done = CliRunner().invoke(app, [*arguments, "--timeout-s", "0.1"])
     assert "found no answer at tcp://127.0.0.1:9" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("override", "1", "accepted", "--name", "A", "--reason", "x" * 2001), "at most 2000"),
+        (("override", "1", "accepted", "--name", "A", "--reason", "why", "--station", "a/b"), "should match pattern"),
+    ],
+)
+def test_words_that_no_request_takes_are_an_error_of_the_command_line(
+    station: Rig, arguments: tuple[str, ...], text: str
+) -> None:
+    done = call(station, *arguments)
+    assert done.exit_code == 2
+    assert text in " ".join(done.output.replace("\u2502", "").split())
+    assert len(done.output) < 1000
