@@ -43,8 +43,9 @@ def demo(
     """
     from rich.console import Console
 
-    from runtime.demo.play import DemoSettings, run_demo
+    from runtime.demo.play import run_demo
     from runtime.demo.report import show_summary
+    from runtime.demo.settings import DemoSettings
 
     console = Console(stderr=as_json)
     settings = DemoSettings(bundle, out, seconds, backend, seed, speed_mps)
