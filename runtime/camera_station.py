@@ -17,18 +17,11 @@ from runtime.errors import ConfigError
 from runtime.loop import Loop, LoopSettings
 from runtime.messages import RunEnded, RunStarted
 from runtime.station_parts import StationParts
-from runtime.swap.changes import Changes
-from runtime.swap.preparation import Terms, make_ready
-from runtime.triggered.request_socket import RequestSocket
-from runtime.triggered.requests import HEADER_BYTES
+from runtime.swap.preparation import check_frames, make_ready
+from runtime.swap.station import open_changes, terms_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from camera.config import CameraSettings
-    from runtime.config import SwapSettings
-    from runtime.pipeline import Pipeline
 
 IN_FLIGHT = 3
 """Batches that the loop holds at a time; the ring needs room for these and for what the camera brings meanwhile."""
@@ -84,9 +77,20 @@ def run_camera(
         grabber = opened.enter_context(Grabber(camera, ring=config.ring, watch=config.grabber))
         _check_size(config, camera, (grabber.height_px, grabber.width_px), (height_px, width_px))
         pipeline.register(grabber.pixels)
-        changes = None
-        if config.swap is not None:
-            changes = opened.enter_context(_changes(config, config.swap, parts, engines, grabber.pixels, reload))
+        terms = terms_of(config, parts, engines)
+        changes = open_changes(
+            opened,
+            config,
+            parts,
+            lambda path: make_ready(
+                path,
+                terms,
+                lambda path, spec: check_frames(path, spec, (height_px, width_px)),
+                lambda bundle: parts.head.open_pipeline(bundle, config.backend, engines, config.precision),
+            ),
+            reload,
+            taken=lambda pipeline: pipeline.register(grabber.pixels),
+        )
         loop = Loop(
             grabber,
             pipeline,
@@ -96,7 +100,7 @@ def run_camera(
             lambda envelope: RunStarted(
                 **envelope, model=parts.model, camera=camera.name, mm_per_px=config.facts.mm_per_px
             ),
-            due_change=_never if changes is None else changes.due,
+            due_change=(lambda: None) if changes is None else changes.due,
         )
         opened.callback(lambda: loop.serving.engines.close())  # a device lets go of the ring before the ring goes
         ready("" if changes is None else changes.endpoint)
@@ -105,32 +109,6 @@ def run_camera(
         gc.freeze()
         run_when_woken()
         return loop.run(stopped)
-
-
-def _changes(
-    config: StationConfig,
-    swap: SwapSettings,
-    parts: StationParts,
-    engines: EngineSettings,
-    frames: NDArray[np.uint8],
-    reload: threading.Event,
-) -> Changes[Pipeline]:
-    """What makes other bundles ready while this one serves."""
-    terms = Terms(parts.bundle.spec.task, config.backend, config.precision, engines, config.rules, config.facts)
-    return Changes(
-        config.name,
-        parts.model,
-        lambda path: make_ready(path, terms),
-        lambda pipeline: pipeline.register(frames),
-        bundle=config.bundle,
-        folder=config.bundle.parent if swap.bundles is None else swap.bundles,
-        requests=RequestSocket(swap.endpoint, HEADER_BYTES, context=parts.context, curve=parts.curve),
-        reload=reload,
-    )
-
-
-def _never() -> None:
-    """A station without a table for swaps keeps its bundle."""
 
 
 def frame_size(bundle: Bundle, camera: CameraSettings) -> tuple[int, int]:

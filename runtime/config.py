@@ -54,7 +54,7 @@ class WireSettings(Settings):
 
 
 class SwapSettings(Settings):
-    """Changing the bundle while the line runs; without this table a station keeps the bundle that it started with.
+    """Changing the bundle while a station runs; without this table a station keeps the bundle that it started with.
 
     SIGHUP then asks for the station's own `bundle` again, whose folder may hold another one by now.
     """
@@ -104,7 +104,9 @@ class StationConfig(Settings):
     ring: RingSettings = Field(default=RingSettings(), description="between the camera and the inspection")
     grabber: GrabberSettings = Field(default=GrabberSettings(), description="the camera's process")
     wire: WireSettings = WireSettings()
-    swap: SwapSettings | None = Field(default=None, description="whether the bundle may be changed while the line runs")
+    swap: SwapSettings | None = Field(
+        default=None, description="whether the bundle may be changed while the station runs"
+    )
     rules: dict[str, Any] = Field(default_factory=dict, description="the task's rules for a verdict; see its head")
 
     @model_validator(mode="after")
@@ -114,7 +116,7 @@ class StationConfig(Settings):
             raise ValueError(
                 f"found {' and '.join(given) or 'neither camera nor trigger'}, expected exactly one of them"
             )
-        unused = self.model_fields_set & {"ring", "grabber", "batch", "deadline_ms", "swap"}
+        unused = self.model_fields_set & {"ring", "grabber", "batch", "deadline_ms"}
         if self.trigger is not None and unused:
             raise ValueError(f"{', '.join(sorted(unused))} is for cameras, and this station has a trigger")
         return self

@@ -185,7 +185,7 @@ class Overridden(Envelope):
 class Swapped(Envelope):
     """Another bundle serves from here on: messages before this one are the old bundle's, those after it the new one's.
 
-    `captured_at` is when it took over, between two batches.
+    `captured_at` is when it took over, between two batches of frames or two pictures.
     """
 
     kind: Literal["swapped"] = "swapped"
@@ -193,7 +193,9 @@ class Swapped(Envelope):
     before: ModelIdentity = Field(description="what served until now")
     model: ModelIdentity = Field(description="what serves from now on")
     next_index: int | None = Field(
-        ge=0, description="the first frame of the camera's counter that it answers for; null before the run's first"
+        ge=0,
+        description="the first frame_index that it answers for: of the camera's counter, or of the pictures that a "
+        "triggered station counts; null before the run's first",
     )
     name: str = Field(min_length=1, max_length=200, description="who asked for it")
     reason: str = Field(max_length=2000, description="why")

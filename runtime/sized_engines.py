@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runtime.cuda import DEFAULT_API
 from runtime.engine import EngineSettings
 from runtime.heads import head_of
+from runtime.serving import take_over_all
 
 if TYPE_CHECKING:
     from runtime.bundle import Bundle
@@ -35,6 +36,9 @@ class SizedEngines:
         arithmetic: In what a CPU computes a half file; None is what the bundle says.
         cuda_api: By which library a GPU is driven.
 
+    Attributes:
+        sizes_px: Rows and columns for which engines are open, in the order of their last use. Any thread may read it.
+
     Raises:
         EngineError: The backend is absent, or the graphs do not run on it.
         BundleError: The bundle lacks the precision asked for, or its settings are not valid.
@@ -59,16 +63,17 @@ class SizedEngines:
         self._arithmetic: Arithmetic | None = arithmetic
         self._cuda_api: CudaApi = cuda_api
         self._open: OrderedDict[tuple[int, int], Pipeline] = OrderedDict()
-        self.fixed_size = fixed_size(bundle.spec)
-        height_px, width_px = self.fixed_size
+        self.sizes_px: tuple[tuple[int, int], ...] = ()
+        height_px, width_px = fixed_size(bundle.spec)
         if height_px is not None and width_px is not None:
             self.open((height_px, width_px))
 
     def refusal(self, shape: tuple[int, int]) -> str | None:
         """Why the graphs do not take a picture of so many rows and columns; None where they do."""
-        if all(fixed in (None, found) for fixed, found in zip(self.fixed_size, shape, strict=True)):
+        fixed_px = fixed_size(self._bundle.spec)
+        if fits(fixed_px, shape):
             return None
-        found, expected = ("x".join(str(size or "any") for size in sizes) for sizes in (shape, self.fixed_size))
+        found, expected = size_text(shape), size_text(fixed_px)
         return f"found {found} pixels (rows x columns), expected {expected}. Use a bundle for this size."
 
     def open(self, shape: tuple[int, int]) -> Pipeline:
@@ -77,14 +82,12 @@ class SizedEngines:
         Raises:
             EngineError: The graphs do not run with it.
         """
-        if shape in self._open:
-            self._open.move_to_end(shape)
-            return self._open[shape]
-        if len(self._open) >= SIZES_KEPT:
-            self._open.popitem(last=False)[1].close()
-        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads, self._arithmetic, self._cuda_api)
-        head = head_of(self._bundle.spec.task)
-        self._open[shape] = head.open_pipeline(self._bundle, self._backend, settings, self._precision)
+        if shape not in self._open:
+            if len(self._open) >= SIZES_KEPT:
+                self._open.popitem(last=False)[1].close()
+            self._open[shape] = self._open_pipeline(shape)
+        self._open.move_to_end(shape)
+        self.sizes_px = tuple(self._open)
         return self._open[shape]
 
     def keep_awake(self) -> None:
@@ -92,8 +95,18 @@ class SizedEngines:
         for pipeline in self._open.values():
             pipeline.keep_awake()
 
+    def hand_over(self) -> None:
+        """Give the engines of all sizes up; see `runtime.pipeline.Pipeline`."""
+        for pipeline in self._open.values():
+            pipeline.hand_over()
+
+    def take_over(self) -> None:
+        """Become the owner of the engines of all sizes; see `runtime.pipeline.Pipeline`."""
+        take_over_all(self._open.values())
+
     def close(self) -> None:
         """Free all engines; calling it again does nothing."""
+        self.sizes_px = ()
         while self._open:
             self._open.popitem()[1].close()
 
@@ -105,10 +118,29 @@ class SizedEngines:
     ) -> None:
         self.close()
 
+    def _open_pipeline(self, shape: tuple[int, int]) -> Pipeline:
+        settings = EngineSettings(self._batch, 1, shape[0], shape[1], self._threads, self._arithmetic, self._cuda_api)
+        head = head_of(self._bundle.spec.task)
+        return head.open_pipeline(self._bundle, self._backend, settings, self._precision)
+
 
 def fixed_size(spec: ModelSpec) -> tuple[int | None, int | None]:
     """Rows and columns that the graphs of a bundle insist on; None where they take any."""
     return _fixed(spec, 2), _fixed(spec, 3)
+
+
+def fits(fixed_px: tuple[int | None, int | None], shape: tuple[int, int]) -> bool:
+    """Whether graphs that insist on `fixed_px` take pictures of so many rows and columns."""
+    return all(fixed in (None, found) for fixed, found in zip(fixed_px, shape, strict=True))
+
+
+def size_text(size_px: tuple[int | None, int | None]) -> str:
+    """A size in words.
+
+    >>> size_text((256, None))
+    '256xany'
+    """
+    return "x".join(str(each or "any") for each in size_px)
 
 
 def _fixed(spec: ModelSpec, axis: int) -> int | None:

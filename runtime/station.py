@@ -94,7 +94,8 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
                 config.trigger,
                 parts,
                 stop.is_set,
-                lambda endpoint: report({"event": "ready", **about, "request": endpoint}),
+                lambda request, swap: report({"event": "ready", **about, "request": request, **_swapping(swap)}),
+                reload,
             )
         elif config.camera is not None:
             ended = run_camera(
@@ -102,7 +103,7 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
                 config.camera,
                 parts,
                 stop.is_set,
-                lambda endpoint: report({"event": "ready", **about, **({"swap": endpoint} if endpoint else {})}),
+                lambda swap: report({"event": "ready", **about, **_swapping(swap)}),
                 reload,
             )
         else:
@@ -116,6 +117,11 @@ def run_station(line: LineConfig, config: StationConfig, report: Report) -> int:
         )
         _linger(config.wire.linger_s, parts.desk, ended, stop)
     return 0 if ended.coverage.complete and not ended.coverage.frames_missed else 1
+
+
+def _swapping(endpoint: str) -> dict[str, str]:
+    """Where another bundle is asked for, as far as it can be."""
+    return {"swap": endpoint} if endpoint else {}
 
 
 def _check(config: StationConfig, bundle: Bundle) -> None:

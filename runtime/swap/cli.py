@@ -1,4 +1,4 @@
-"""The command that changes a station's bundle while the line runs: swap."""
+"""The command that changes a station's bundle while it runs: swap."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def swap(
     own_key: OwnKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have a station that runs go on with another bundle, without losing a frame.
+    """Have a station that runs go on with another bundle, without losing a frame or a picture.
 
     The station opens the bundle beside the one that serves, warms it and runs its golden frames; then it changes over
-    between two batches. Where anything is wrong the old bundle serves on, and the message says what.
+    between two batches, or two pictures. Where anything is wrong the old bundle serves on, and the message says what. A
+    picture that was scored keeps its score.
 
     Exit code 0 when the new bundle serves, 1 when the old one serves on, 2 when the station does not answer.
     """

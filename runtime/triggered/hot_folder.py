@@ -4,8 +4,8 @@
            looks change                       answered
         +---------------+              +--------------------+
         v               |              |                    v
-    changing --stands still--> due --taken--> answered, until it looks otherwise
-        |                       |
+    changing --stands still--> due --taken--> answered, until it looks otherwise; missed, also until
+        |                       |                       another bundle serves
         |                       +--not whole--> due again once it looks otherwise, and a last time
         +--out of patience--> named, once           when its patience is out
 ```
@@ -77,6 +77,7 @@ class _File:
         look: How it looked last, since `since_ns`.
         came_ns: When it was first seen, or first looked otherwise after it was answered.
         answered: It was dealt with as it looks now.
+        missed: It was, and could not be scored.
         tried: It was no whole picture as it looks now.
         named: That it does not become whole was told.
     """
@@ -85,6 +86,7 @@ class _File:
     since_ns: int
     came_ns: int
     answered: bool = False
+    missed: bool = False
     tried: bool = False
     named: bool = False
 
@@ -122,15 +124,26 @@ class HotFolder:
         due = {path: due for path, due in found.items() if due is not None}
         return [due[path] for path in natural_order(due)]
 
-    def answered(self, due: Due) -> None:
-        """It was scored, known already, or told as missed: it is due again only once it looks otherwise."""
+    def answered(self, due: Due, *, missed: bool = False) -> None:
+        """It was scored, known already, or told as missed: it is due again only once it looks otherwise.
+
+        Args:
+            due: As it was due.
+            missed: It could not be scored, and may be by another bundle.
+        """
         file = self._files.get(str(due.path))
         if file is None:
             return
         if not due.settled:
             file.named = True
         elif file.look == due.look:
-            file.answered = True
+            file.answered, file.missed = True, missed
+
+    def try_missed_again(self) -> None:
+        """Another bundle serves: what could not be scored is due again as it looks now."""
+        for file in self._files.values():
+            if file.missed:
+                file.answered = file.missed = False
 
     def not_whole(self, due: Due) -> None:
         """It is no picture as it looks now, but may become one."""

@@ -8,9 +8,9 @@ hot folder --+                     new --> decode --> model --> decide --> journ
                                               +---------+--> missed, with the reason
 ```
 
-One thread does all of it, one picture at a time, requests first. The journal decides what is known, so that a crash
-between any two steps leaves each picture scored once: what is not in the journal was never published and is scored
-again, what is in it never is.
+One thread does all of it, one picture at a time, requests first; between two pictures another bundle may take over. The
+journal decides what is known, so that a crash between any two steps leaves each picture scored once: what is not in the
+journal was never published and is scored again, what is in it never is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from camera.base import CameraError
 from runtime.errors import ConfigError, DataError, EngineError
 from runtime.facts import SIDECAR_SUFFIX, Facts, read_facts, with_facts
-from runtime.messages import RunEnded, RunStarted
+from runtime.messages import Missed, RunEnded, RunStarted, Swapped
 from runtime.triggered.hot_folder import Due, HotFolder, Look
 from runtime.triggered.office import Office, Told, keep
 from runtime.triggered.requests import OverrideRequest, RefusedError, ScoreRequest, parse_request
@@ -35,6 +35,8 @@ from runtime.triggered.scorer import MissedPictureError, Picture, keep_picture
 if TYPE_CHECKING:
     from runtime.loop import Desk
     from runtime.pipeline import Album
+    from runtime.serving import Change
+    from runtime.sized_engines import SizedEngines
     from runtime.triggered.request_socket import Request, RequestSocket
     from runtime.triggered.settings import FactName
 
@@ -82,6 +84,7 @@ class TriggeredLoop:
         started: Fills `run_started` once the first envelope is known.
         open_album: Opens what keeps the pictures for people of a run; None draws none.
         clock_ns: Monotonic clock.
+        due_change: Asked between pictures for a change of the bundle; None says that there is none.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class TriggeredLoop:
         *,
         open_album: Callable[[RunStarted], Album] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        due_change: Callable[[], Change[SizedEngines] | None] = lambda: None,
     ) -> None:
         self._office = office
         self._desk = desk
@@ -105,6 +109,7 @@ class TriggeredLoop:
         self._open_album = open_album
         self._album: Album | None = None
         self._clock_ns = clock_ns
+        self._due_change = due_change
         self._undrawn: deque[Told] = deque()
         self._due: deque[Due] = deque()
         self._look_again_ns = 0
@@ -126,6 +131,8 @@ class TriggeredLoop:
         try:
             self._album = None if self._open_album is None else self._open_album(started)
             while not stopped():
+                if (change := self._due_change()) is not None:
+                    self._swap(change)
                 worked = self._serve_request()
                 worked |= self._serve_folder()
                 self._office.check_model()
@@ -146,6 +153,11 @@ class TriggeredLoop:
                 pass
             if self._album is not None:
                 self._album.close()
+
+    def _swap(self, change: Change[SizedEngines]) -> None:
+        """Let another bundle take over; what the old one could not score it may."""
+        if isinstance(self._office.swap(change), Swapped) and self._folder is not None:
+            self._folder.try_missed_again()
 
     def _serve_request(self) -> bool:
         """Answer the request that has waited longest; gives whether there was one."""
@@ -249,6 +261,7 @@ class TriggeredLoop:
             self._leave(folder, due, None, f"picture {source}: {error.strerror}, expected a file that can be read.")
             return
         picture = Picture.of(source, data, came_ns, self._clock_ns)
+        missed = False
         try:
             told = self._answer(picture, facts, f"picture {source}", due)
         except RefusedError as error:
@@ -260,7 +273,8 @@ class TriggeredLoop:
             if told.known:
                 log.info("%s holds the picture of message %d", source, told.message.sequence)
             self._keep(told)
-        folder.answered(due)
+            missed = isinstance(told.message, Missed)
+        folder.answered(due, missed=missed)
 
     def _leave(self, folder: HotFolder, due: Due, image_sha256: str | None, fault: str) -> None:
         """A file that cannot be read as it is: it may still become whole, until its patience is out."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from runtime.loop import Desk
     from runtime.messages import Coverage, Message
     from runtime.pipeline import Album
+    from runtime.serving import Change
+    from runtime.sized_engines import SizedEngines
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +159,18 @@ class Office:
             self._failures += 1
             self._last_failure = str(fault)
         return Told(message, known=False)
+
+    def swap(self, change: Change[SizedEngines]) -> Message:
+        """Have another bundle score from now on, journal and publish it; gives what was published.
+
+        Raises:
+            EngineError: No bundle can score any more.
+        """
+        self._scorer.serving = change.take(self._scorer.serving)
+        message = change.message(self._desk.envelope(self._clock_ns()), self._books.next_index)
+        self._desk.publish([message])
+        change.done(message)
+        return message
 
     def keep_awake(self) -> None:
         """Nothing is to be scored: keep the model ready for the next picture, which may come in an hour."""

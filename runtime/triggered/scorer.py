@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from runtime.facts import Facts
     from runtime.messages import MissedReason
-    from runtime.pipeline import Answer, Answerer
+    from runtime.pipeline import Answer
+    from runtime.serving import Serving
     from runtime.sized_engines import SizedEngines
 
 log = logging.getLogger(__name__)
@@ -128,8 +129,7 @@ class Scorer:
     """Scores pictures one by one, each on its own.
 
     Args:
-        engines: The bundle's.
-        answerer: The task's.
+        serving: The bundle that scores; another one may be put in its place between two pictures.
         pixels: How colour, depth and orientation become grey frames.
         limits: How large a picture may be, whatever the graphs take.
         clock_ns: Monotonic clock.
@@ -137,21 +137,19 @@ class Scorer:
 
     def __init__(
         self,
-        engines: SizedEngines,
-        answerer: Answerer,
+        serving: Serving[SizedEngines],
         pixels: PixelSettings = DEFAULT_PIXELS,
         limits: PictureLimits | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._engines = engines
-        self._answerer = answerer
+        self.serving = serving
         self._pixels = pixels
         self._limits = limits or PictureLimits()
         self._clock_ns = clock_ns
 
     def keep_awake(self) -> None:
         """See `runtime.engine.Engine.keep_awake`."""
-        self._engines.keep_awake()
+        self.serving.engines.keep_awake()
 
     def decode(self, picture: Picture) -> NDArray[np.uint8]:
         """The picture as the model takes it, (H, W) uint8.
@@ -164,7 +162,7 @@ class Scorer:
         except CameraError as error:
             raise MissedPictureError("unreadable", str(error)) from error
         shape = (pixels.shape[0], pixels.shape[1])
-        refusal = self._engines.refusal(shape) or self._limits.refusal(shape)
+        refusal = self.serving.engines.refusal(shape) or self._limits.refusal(shape)
         if refusal is not None:
             raise MissedPictureError("wrong_size", f"picture {picture.source}: {refusal}")
         return pixels
@@ -184,7 +182,7 @@ class Scorer:
         stamps_ns = {"read": picture.read_ns, "decode": self._clock_ns()}
         frame = Frame(CAMERA, index, picture.came_ns, pixels, math.nan, picture.source)
         try:
-            pipeline = self._engines.open((pixels.shape[0], pixels.shape[1]))
+            pipeline = self.serving.engines.open((pixels.shape[0], pixels.shape[1]))
             pending = pipeline.start(pixels[np.newaxis, np.newaxis])
             pipeline.advance(pending)
             (raw,) = pipeline.finish(pending)
@@ -192,8 +190,8 @@ class Scorer:
             raise MissedPictureError("engine_failed", str(error)) from error
         stamps_ns["model"] = self._clock_ns()
         try:
-            self._answerer.gap()
-            answer = self._answerer.answer(frame, raw, facts)
+            self.serving.answerer.gap()
+            answer = self.serving.answerer.answer(frame, raw, facts)
         except Exception as error:
             # One odd picture must not stop the station, which would meet it again at each start.
             log.exception("picture %s", picture.source)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.engine import EngineSettings
 from runtime.errors import ConfigError
 from runtime.messages import RunEnded, RunStarted
-from runtime.sized_engines import SizedEngines
+from runtime.serving import Serving
+from runtime.sized_engines import SIZES_KEPT, SizedEngines
+from runtime.swap.preparation import Successor, check_pictures, make_ready
+from runtime.swap.station import open_changes, terms_of
 from runtime.triggered.hot_folder import HotFolder
 from runtime.triggered.loop import TriggeredLoop, TriggerRules
 from runtime.triggered.office import Office
@@ -53,7 +59,8 @@ def run_triggered(
     trigger: TriggerSettings,
     parts: StationParts,
     stopped: Callable[[], bool],
-    ready: Callable[[str], None],
+    ready: Callable[[str, str], None],
+    reload: threading.Event,
 ) -> RunEnded:
     """Score pictures until somebody asks to stop.
 
@@ -62,34 +69,30 @@ def run_triggered(
         trigger: What brings its pictures.
         parts: Its parts, open.
         stopped: Asked between pictures.
-        ready: Called once with the request endpoint, before the first picture is taken.
+        ready: Called once with the request endpoint, and that of requests for another bundle (empty where none are
+            taken), before the first picture is taken.
+        reload: Set by whoever wants the station's own bundle opened again.
 
     Raises:
         ConfigError, EngineError, JournalError: It could not run, or not to the end.
     """
     with contextlib.ExitStack() as opened:
-        engines = opened.enter_context(
-            SizedEngines(
-                parts.bundle,
-                config.backend,
-                config.precision,
-                threads=config.threads,
-                arithmetic=config.arithmetic,
-                cuda_api=config.cuda_api,
-            )
+        engines = opened.enter_context(_open_engines(config, parts.bundle, trigger.sizes_px))
+        scorer = Scorer(
+            Serving(engines, parts.answerer), trigger.pixels, PictureLimits(trigger.max_pixels, trigger.min_side_px)
         )
-        for size_px in trigger.sizes_px:
-            if (refusal := engines.refusal(size_px)) is not None:
-                raise ConfigError(f"station {config.name}: key 'trigger.sizes_px': {refusal}")
-            engines.open(size_px)
         requests = opened.enter_context(
             RequestSocket(trigger.request.endpoint, trigger.max_bytes, context=parts.context, curve=parts.curve)
         )
+        changes = open_changes(
+            opened, config, parts, lambda path: _make_ready(path, config, trigger, parts, scorer), reload
+        )
+        opened.callback(lambda: scorer.serving.engines.close())
         hot = trigger.hot_folder
         loop = TriggeredLoop(
             Office(
                 config.name,
-                Scorer(engines, parts.answerer, trigger.pixels, PictureLimits(trigger.max_pixels, trigger.min_side_px)),
+                scorer,
                 parts.desk,
                 parts.journal,
                 engine_failures=config.engine_failures,
@@ -108,11 +111,52 @@ def run_triggered(
             ),
             lambda envelope: RunStarted(**envelope, model=parts.model, camera=CAMERA, mm_per_px=config.facts.mm_per_px),
             open_album=_album_opener(trigger, parts),
+            due_change=(lambda: None) if changes is None else changes.due,
         )
-        ready(requests.endpoint)
+        ready(requests.endpoint, "" if changes is None else changes.endpoint)
         gc.collect()
         gc.freeze()
         return loop.run(stopped)
+
+
+def _open_engines(config: StationConfig, bundle: Bundle, sizes_px: Iterable[tuple[int, int]]) -> SizedEngines:
+    """The engines of a bundle, open for some sizes of picture and warm.
+
+    Raises:
+        ConfigError: The bundle does not take one of the sizes.
+        EngineError: The graphs do not run.
+    """
+    with contextlib.ExitStack() as opened:
+        engines = opened.enter_context(
+            SizedEngines(
+                bundle,
+                config.backend,
+                config.precision,
+                threads=config.threads,
+                arithmetic=config.arithmetic,
+                cuda_api=config.cuda_api,
+            )
+        )
+        for size_px in sizes_px:
+            if (refusal := engines.refusal(size_px)) is not None:
+                raise ConfigError(f"station {config.name}: key 'trigger.sizes_px': {refusal}")
+            engines.open(size_px)
+        opened.pop_all()
+        return engines
+
+
+def _make_ready(
+    path: Path, config: StationConfig, trigger: TriggerSettings, parts: StationParts, scorer: Scorer
+) -> Successor[SizedEngines]:
+    """A bundle that could take over, open for the sizes that the one that serves is open for; called by its thread."""
+    sizes_px = tuple(dict.fromkeys((*trigger.sizes_px, *scorer.serving.engines.sizes_px)))
+    golden = EngineSettings(1, 1, threads=config.threads, arithmetic=config.arithmetic, cuda_api=config.cuda_api)
+    return make_ready(
+        path,
+        terms_of(config, parts, golden),
+        lambda path, spec: check_pictures(path, spec, sizes_px),
+        lambda bundle: _open_engines(config, bundle, sizes_px[-SIZES_KEPT:]),
+    )
 
 
 def _album_opener(trigger: TriggerSettings, parts: StationParts) -> Callable[[RunStarted], Album] | None:

@@ -85,6 +85,13 @@ def test_a_trigger_stands_in_for_a_camera_with_its_paths_relative_to_the_file(tm
     assert station.endpoints[-1] == "tcp://127.0.0.1:5558"
 
 
+def test_a_triggered_station_may_take_other_bundles(tmp_path: Path) -> None:
+    (station,) = read_config(write(tmp_path, RIG + '[stations.swap]\nbundles = "bundles"\n')).stations
+    assert station.swap is not None
+    assert station.swap.bundles == tmp_path / "bundles"
+    assert station.endpoints[-2:] == ("tcp://127.0.0.1:5558", "tcp://127.0.0.1:5559")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

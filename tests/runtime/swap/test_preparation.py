@@ -11,15 +11,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.bundle import GOLDEN_FILE, digest_of
+from runtime.bundle import GOLDEN_FILE, digest_of, open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, ConfigError, EngineError
 from runtime.facts import Facts
+from runtime.heads import head_of
+from runtime.pipeline import Pipeline
 from runtime.spec import SPEC_FILE
-from runtime.swap.preparation import Terms, make_ready
+from runtime.swap.preparation import Successor, Terms, check_frames, check_pictures, make_ready
 from tests.bundles import CLASS_NAMES, make_strip_bundle, plain_frames, seal
 
 TERMS = Terms("strip", "openvino", None, EngineSettings(4, 3, 64, 256, threads=1), {}, Facts())
+
+
+def ready_for(path: Path, terms: Terms = TERMS) -> Successor[Pipeline]:
+    """What a station with a camera of 64x256 px makes of a bundle."""
+    return make_ready(
+        path,
+        terms,
+        lambda path, spec: check_frames(path, spec, (64, 256)),
+        lambda bundle: head_of("strip").open_pipeline(bundle, terms.backend, terms.engines),
+    )
 
 
 @pytest.fixture
@@ -28,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sound_bundle_is_open_and_warm(folder: Path) -> None:
-    ready = make_ready(folder, TERMS)
+    ready = ready_for(folder)
     assert ready.model.digest == digest_of(folder / SPEC_FILE)
     with ready.serving.engines as pipeline:
         pending = pipeline.start(plain_frames(4))
@@ -85,17 +97,17 @@ def test_what_is_wrong_with_a_bundle_is_named(
 ) -> None:
     spoil(folder)
     with pytest.raises(kind, match=words):
-        make_ready(folder, TERMS)
+        ready_for(folder)
 
 
 def test_a_bundle_for_other_frames_is_refused(tmp_path: Path) -> None:
     folder = make_strip_bundle(tmp_path / "wide", 64, 512)
     with pytest.raises(BundleError, match="for frames of 64x512, expected 64x256, which the camera gives"):
-        make_ready(folder, TERMS)
+        ready_for(folder)
 
 
 def test_a_bundle_of_any_size_fits(tmp_path: Path) -> None:
-    make_ready(make_strip_bundle(tmp_path / "free", 64, 96, dynamic_size=True), TERMS).serving.engines.close()
+    ready_for(make_strip_bundle(tmp_path / "free", 64, 96, dynamic_size=True)).serving.engines.close()
 
 
 def test_rules_that_name_a_class_of_the_old_bundle_alone_are_refused(tmp_path: Path) -> None:
@@ -103,9 +115,21 @@ def test_rules_that_name_a_class_of_the_old_bundle_alone_are_refused(tmp_path: P
     folder = make_strip_bundle(tmp_path / "renamed", settings={"class_names": names})
     terms = replace(TERMS, rules={"classes": CLASS_NAMES[:1]})
     with pytest.raises(ConfigError, match=r"found classes \['pitting'\], expected some of a, b, c, d"):
-        make_ready(folder, terms)
+        ready_for(folder, terms)
 
 
 def test_no_folder_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"found no readable spec\.json"):
-        make_ready(tmp_path / "nowhere", TERMS)
+        ready_for(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("sizes_px", "taken"), [((), True), (((64, 256),), True), (((64, 256), (40, 40)), False)])
+def test_a_bundle_must_take_the_pictures_that_are_to_be_expected(
+    folder: Path, sizes_px: tuple[tuple[int, int], ...], taken: bool
+) -> None:
+    spec = open_bundle(folder).spec
+    if taken:
+        check_pictures(folder, spec, sizes_px)
+        return
+    with pytest.raises(BundleError, match="for pictures of 64x256, expected one that takes 40x40, as the station"):
+        check_pictures(folder, spec, sizes_px)

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -29,6 +29,8 @@ class Rig:
     replay: str
     request: str
     hot: Path
+    swap: str = ""
+    reload: threading.Event = field(default_factory=threading.Event)
 
     def client(self, timeout_s: float = 30.0, station: str | None = "rig") -> RequestClient:
         return RequestClient(self.request, station, timeout_s=timeout_s)
@@ -53,18 +55,20 @@ def rig(config_file: Path) -> Iterator[Rig]:
     assert config.trigger is not None
     bundle = open_bundle(config.bundle)
     check_trigger(config, config.trigger, bundle)
-    stop, ready = threading.Event(), threading.Event()
-    endpoint: list[str] = []
+    stop, ready, reload = threading.Event(), threading.Event(), threading.Event()
+    endpoints: list[str] = []
     failed: list[BaseException] = []
     with contextlib.ExitStack() as opened:
         parts = open_parts(opened, line, config, bundle)
 
+        def say_ready(request: str, swap: str) -> None:
+            endpoints.extend((request, swap))
+            ready.set()
+
         def work() -> None:
             assert config.trigger is not None
             try:
-                run_triggered(
-                    config, config.trigger, parts, stop.is_set, lambda at: (endpoint.append(at), ready.set())[1]
-                )
+                run_triggered(config, config.trigger, parts, stop.is_set, say_ready, reload)
             except BaseException as error:  # noqa: BLE001
                 failed.append(error)
             finally:
@@ -76,7 +80,7 @@ def rig(config_file: Path) -> Iterator[Rig]:
             assert ready.wait(60)
             if not failed:
                 hot = config_file.parent / "hot"
-                yield Rig(parts.publisher.endpoint, parts.replay.endpoint, endpoint[0], hot)
+                yield Rig(parts.publisher.endpoint, parts.replay.endpoint, endpoints[0], hot, endpoints[1], reload)
         finally:
             stop.set()
             thread.join(60)
@@ -85,8 +89,8 @@ def rig(config_file: Path) -> Iterator[Rig]:
         raise failed[0]
 
 
-def png(brittle_ratio: float, seed: int) -> bytes:
+def png(brittle_ratio: float, seed: int, size_px: tuple[int, int] = (64, 96)) -> bytes:
     """The bytes of a picture's file."""
-    done, data = cv2.imencode(".png", surface(brittle_ratio, seed))
+    done, data = cv2.imencode(".png", surface(brittle_ratio, seed, *size_px))
     assert done
     return data.tobytes()

@@ -37,6 +37,21 @@ def test_a_picture_is_due_once_it_stood_still_and_until_it_is_answered(tmp_path:
     assert folder.due(4 * S) == folder.due(100 * S) == []
 
 
+def test_what_could_not_be_scored_is_due_again_once_another_bundle_serves(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path)
+    for name in ("missed.png", "scored.png"):
+        (tmp_path / name).write_bytes(b"a")
+    folder.due(0)
+    for due in folder.due(2 * S):
+        folder.answered(due, missed=due.path.name == "missed.png")
+    folder.try_missed_again()
+    (due,) = folder.due(3 * S)
+    assert due.path.name == "missed.png"
+    folder.answered(due)
+    folder.try_missed_again()
+    assert folder.due(4 * S) == []
+
+
 def test_a_file_that_grows_waits_and_holds_up_no_other(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     (tmp_path / "a.png").write_bytes(b"a")
