@@ -13,6 +13,7 @@ from camera.base import CameraError, Lost
 from camera.config import GrabberSettings, NamedSettings, RingSettings
 from camera.grab_process import GrabProcess, in_full
 from camera.open import DRIVERS, Driver, driver_of
+from camera.restarts import Restarts
 from camera.ring import Batch, Policy, RingReader, WriterGone
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class Grabber:
         self._look_at_ns = 0  # when one who does not wait may look after the process again
         self._deadline_ns = 0  # of opening, then of the next sign of life, then of stopping
         self._heartbeat = 0
-        self._restart_at_ns: int | None = None
-        self._failures = 0
+        self._restarts = Restarts(watch)
         self._fault = ""
         self._stopping = False
         self._finished = False
@@ -176,7 +176,7 @@ class Grabber:
         if self._stopping or self._closed:
             return
         self._stopping = True
-        self._restart_at_ns = None
+        self._restarts.cancel()
         self._gone = ""
         if self._process is None:
             self._finished = True
@@ -225,7 +225,7 @@ class Grabber:
         if event is None:
             return None
         if self._running:
-            self._failures = 0
+            self._restarts.worked()
         if isinstance(event, Batch):
             event.first_index, before = self._counter.frames(event.first_index, event.captured_ns)
         else:
@@ -257,7 +257,7 @@ class Grabber:
         now_ns = self._clock_ns()
         self._look_at_ns = now_ns + round(_LOOK_S * _NS_PER_S)
         if self._process is None:
-            if self._restart_at_ns is not None and now_ns >= self._restart_at_ns:
+            if self._restarts.is_due(now_ns):
                 self._start()
             return
         for message in self._process.messages():
@@ -287,7 +287,7 @@ class Grabber:
                 raise CameraError(self._gone)
 
     def _start(self) -> None:
-        self._restart_at_ns = None
+        self._restarts.cancel()
         self._process = GrabProcess(self._driver, self._settings, self._policy)
         self._deadline_ns = self._clock_ns() + round(self._watch.open_timeout_s * _NS_PER_S)
 
@@ -325,13 +325,10 @@ class Grabber:
             self._open_reader().writer_gone("" if self._finished else fault)
         if self._finished:
             return
-        restarts = self._watch.restarts
-        if self._reader is None or not self._is_live or (restarts is not None and self._failures >= restarts):
+        if self._reader is None or not self._is_live or self._restarts.used_up:
             self._gone = in_full(self.name, fault)
             return
-        wait_s = backoff_s(self._failures, self._watch.restart_first_s, self._watch.restart_most_s)
-        self._restart_at_ns = self._clock_ns() + round(wait_s * _NS_PER_S)
-        self._failures += 1
+        self._restarts.plan(self._clock_ns())
 
     def _refuse_uncounted_losses(self) -> None:
         if self._is_live and not self._driver.counts and self._policy is Policy.WAIT:
@@ -350,12 +347,3 @@ class Grabber:
         if self._process is None:
             raise CameraError(f"camera {self.name}: has no process. This is a fault of the grabber: report it.")
         return self._process
-
-
-def backoff_s(failures: int, first_s: float, most_s: float) -> float:
-    """How long to wait before the next restart, in seconds: twice as long each time.
-
-    >>> [backoff_s(failures, 0.5, 3.0) for failures in range(4)]
-    [0.5, 1.0, 2.0, 3.0]
-    """
-    return min(most_s, first_s * 2.0 ** min(failures, 60))
