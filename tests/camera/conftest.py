@@ -8,15 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.camera.rings import descriptors_open
+
 
 @pytest.fixture
 def faulty_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the drivers that go wrong importable, here and in the cameras' processes."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
-def descriptors_open() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
