@@ -11,7 +11,7 @@ from export.plan_builder import build_plan
 from runtime.backends.contract import frame_size
 from runtime.backends.slots import SlottedEngine
 from runtime.backends.tensorrt import open_device, open_graph
-from runtime.cuda import CUDA_APIS, open_cuda
+from runtime.cuda import CUDA_APIS, CudaApi, open_cuda
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName
@@ -38,9 +38,14 @@ def no_driver() -> str:
     return f"no NVIDIA GPU: {str(found)[:60]}..." if isinstance(found, EngineError) else ""
 
 
+def on_software_driver() -> bool:
+    """Whether this process was started with the software driver in the place of NVIDIA's."""
+    return device_name() == DEVICE_NAME
+
+
 def no_gpu() -> str:
     """Why no test can use a GPU here; empty where one can."""
-    return f"no NVIDIA GPU: this is the {DEVICE_NAME}" if device_name() == DEVICE_NAME else no_driver()
+    return f"no NVIDIA GPU: this is the {DEVICE_NAME}" if on_software_driver() else no_driver()
 
 
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(bool(no_gpu()), reason=no_gpu() or "there is a GPU")]
@@ -77,6 +82,6 @@ def open_on_gpu(flavour: FlavourName, model: Path, graph: GraphSpec, settings: E
     return open_graph(device, model, graph, settings, choose=find_plan)
 
 
-def installed_apis() -> list[str]:
+def installed_apis() -> list[CudaApi]:
     """The CUDA implementations whose library is there."""
     return [name for name, entry in CUDA_APIS.items() if entry.installed]

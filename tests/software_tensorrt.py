@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tests.software_cuda import MisuseError, SoftwareCuda, Span
+from tests.software_cuda import MisuseError, Span
 
 WORKSPACE_BYTES = 1000
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
@@ -70,11 +70,23 @@ def software_plan(onnx: bytes, profiles: Sequence[Mapping[str, Sequence[Sequence
     return json.dumps(header).encode() + b"\n" + onnx
 
 
+class Kernels(Protocol):
+    """What a kernel may do on a device in software: the software CUDA, or the software driver."""
+
+    def at(self, address: int, size_bytes: int) -> NDArray[np.uint8]: ...
+
+    def is_capturing(self, stream: int) -> bool: ...
+
+    def enqueue(
+        self, stream: int, name: str, run: Callable[[], None], reads: Sequence[Span] = (), writes: Sequence[Span] = ()
+    ) -> None: ...
+
+
 class SoftwareTensorRt:
     """What `import tensorrt` or `import tensorrt_rtx` gives, as far as the backend uses it.
 
     Args:
-        cuda: The device; one that the backend gets too.
+        cuda: The way to the device that the backend has too.
         version: The library's.
         validity: What the library thinks of each plan.
     """
@@ -88,7 +100,7 @@ class SoftwareTensorRt:
     Logger = Logger
 
     def __init__(
-        self, cuda: SoftwareCuda, version: str = "1.7.1.116", validity: EngineValidity = EngineValidity.VALID
+        self, cuda: Kernels, version: str = "1.7.1.116", validity: EngineValidity = EngineValidity.VALID
     ) -> None:
         self.cuda = cuda
         self.validity = validity
