@@ -51,6 +51,8 @@ class CudaBindings:
             _call(cu.cuCtxSetCurrent, context)
             self._context = context
             self._gpu = _facts(self._device)
+            read_only = cu.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED
+            (self._locks_read_only,) = _call(cu.cuDeviceGetAttribute, read_only, self._device)
         except BaseException:
             _call(cu.cuDevicePrimaryCtxRelease, self._device)
             raise
@@ -112,10 +114,10 @@ class CudaBindings:
         return PinnedMemory(address, memory)
 
     def register(self, memory: NDArray[np.uint8]) -> None:
-        """See `Cuda.register`."""
+        """See `Cuda.register`; many a GPU refuses the flag of memory that is only read, and needs none for a view."""
         self._owner.check()
         flags = cu.CU_MEMHOSTREGISTER_PORTABLE
-        if not memory.flags.writeable:
+        if self._locks_read_only and not memory.flags.writeable:
             flags |= cu.CU_MEMHOSTREGISTER_READ_ONLY
         address = memory.ctypes.data
         error = cu.cuMemHostRegister(address, memory.nbytes, flags)[0]

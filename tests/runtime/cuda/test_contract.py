@@ -1,7 +1,11 @@
-"""What `runtime.cuda.calls.Cuda` promises, asked of the software device, and of every implementation where a GPU is."""
+"""What `runtime.cuda.calls.Cuda` promises, asked of the software device, and of every implementation that has a driver.
+
+`test_software_driver.py` beside this runs it once more, with the software driver in the place of NVIDIA's.
+"""
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -9,24 +13,28 @@ from typing import cast
 import numpy as np
 import pytest
 
-from runtime.cuda import CUDA_APIS, CudaApi, open_cuda
+from runtime.cuda import CUDA_APIS, CudaApi, CudaEntry, open_cuda
 from runtime.cuda.calls import Cuda
 from runtime.cuda.timed import TimedCuda
 from runtime.errors import EngineError
-from tests.gpu import installed_apis, needs_gpu
+from tests.gpu import installed_apis, needs_driver
 from tests.software_cuda import SoftwareCuda
 
+OPENERS: dict[str, Callable[[], Cuda]] = {
+    "software": SoftwareCuda,
+    "timed": lambda: TimedCuda(SoftwareCuda()),
+    **{api: functools.partial(open_cuda, api) for api in installed_apis()},
+}
 
-@pytest.fixture(
-    params=["software", "timed", *(pytest.param(api, marks=needs_gpu) for api in installed_apis())],
-)
-def cuda(request: pytest.FixtureRequest) -> Iterator[Cuda]:
-    in_software: dict[str, Callable[[], Cuda]] = {
-        "software": SoftwareCuda,
-        "timed": lambda: TimedCuda(SoftwareCuda()),
-    }
-    make = in_software.get(request.param)
-    with make() if make else open_cuda(cast("CudaApi", request.param)) as opened:
+
+@pytest.fixture(params=[pytest.param(name, marks=needs_driver if name in CUDA_APIS else ()) for name in OPENERS])
+def opener(request: pytest.FixtureRequest) -> Callable[[], Cuda]:
+    return OPENERS[request.param]
+
+
+@pytest.fixture
+def cuda(opener: Callable[[], Cuda]) -> Iterator[Cuda]:
+    with opener() as opened:
         yield opened
 
 
@@ -163,6 +171,107 @@ def test_a_graph_repeats_what_was_captured(cuda: Cuda) -> None:
     assert target.array.tolist() == [5] * 64
 
 
+def test_a_graph_holds_copies_that_run_each_time_it_is_launched(cuda: Cuda) -> None:
+    if not cuda.can_capture:
+        pytest.skip("it has no graphs")
+    if isinstance(cuda, TimedCuda):
+        pytest.skip("it times copies outside of graphs")
+    stream, there = cuda.make_stream(), cuda.allocate(64)
+    source, target = cuda.allocate_pinned(64), cuda.allocate_pinned(64)
+    source.array[:] = 5
+    cuda.begin_capture(stream)
+    cuda.upload(source, there, stream)
+    cuda.download(there, target, stream)
+    graph = cuda.end_capture(stream)
+    for _ in range(2):
+        target.array[:] = 0
+        cuda.synchronize_stream(stream)
+        assert not target.array.any()
+        cuda.launch(graph, stream)
+        cuda.synchronize_stream(stream)
+        assert target.array.tolist() == [5] * 64
+
+
+def test_a_view_that_nobody_may_write_is_locked_too(cuda: Cuda) -> None:
+    ring = np.full((4, 4096), 3, np.uint8)
+    ring.flags.writeable = False
+    cuda.register(ring)
+    source = cuda.pinned(ring[1])
+    assert source is not None
+    stream, there, target = cuda.make_stream(), cuda.allocate(4096), cuda.allocate_pinned(4096)
+    cuda.upload(source, there, stream)
+    cuda.download(there, target, stream)
+    cuda.synchronize_stream(stream)
+    assert np.array_equal(target.array, ring[1])
+
+
+def copies(cuda: Cuda) -> bool:
+    stream, there = cuda.make_stream(), cuda.allocate(100)
+    source, target = cuda.allocate_pinned(100), cuda.allocate_pinned(100)
+    source.array[:] = 9
+    cuda.upload(source, there, stream)
+    cuda.download(there, target, stream)
+    cuda.synchronize_stream(stream)
+    return target.array.tolist() == [9] * 100
+
+
+@pytest.mark.parametrize("first_to_go", [0, 1])
+def test_two_engines_of_a_thread_have_the_device_side_by_side(opener: Callable[[], Cuda], first_to_go: int) -> None:
+    both = [opener(), opener()]
+    with both[0], both[1]:
+        assert [copies(each) for each in both] == [True, True]
+        both[first_to_go].close()
+        assert copies(both[1 - first_to_go])
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    """Run something in a thread of its own; what it raises comes out here."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def test_an_engine_that_was_made_in_one_thread_serves_beside_one_of_another(opener: Callable[[], Cuda]) -> None:
+    made: list[Cuda] = []
+
+    def make() -> None:
+        made.append(opener())
+        made[0].hand_over()
+
+    with opener() as old:
+        in_a_thread(make)
+        made[0].take_over()
+        with made[0] as new:
+            assert copies(old)
+            old.close()
+            assert copies(new)
+
+
+def test_memory_comes_back_when_another_thread_closes(opener: Callable[[], Cuda]) -> None:
+    with opener() as watching:
+        before = watching.used_bytes
+        other = opener()
+        other.allocate(1 << 26)
+        other.hand_over()
+
+        def close() -> None:
+            other.take_over()
+            other.close()
+
+        in_a_thread(close)
+        assert watching.used_bytes - before < 1 << 26
+
+
 def test_another_thread_is_refused_and_has_no_context_of_its_own(cuda: Cuda) -> None:
     said: list[str] = []
 
@@ -186,26 +295,19 @@ def test_what_one_thread_made_another_uses_and_closes_once_it_is_handed_over(cud
     cuda.hand_over()
     with pytest.raises(EngineError, match="expected the thread that owns the device"):
         cuda.make_stream()
-    failed: list[BaseException] = []
 
     def work() -> None:
-        try:
-            cuda.take_over()
-            assert cuda.pinned(ring[0]) is None  # what was registered is the next owner's to register again
-            cuda.register(ring)
-            source = cuda.pinned(ring[0])
-            assert source is not None
-            cuda.upload(source, there, stream)
-            cuda.download(there, target, stream)
-            cuda.synchronize_stream(stream)
-            cuda.hand_over()
-        except BaseException as error:  # noqa: BLE001
-            failed.append(error)
+        cuda.take_over()
+        assert cuda.pinned(ring[0]) is None  # what was registered is the next owner's to register again
+        cuda.register(ring)
+        source = cuda.pinned(ring[0])
+        assert source is not None
+        cuda.upload(source, there, stream)
+        cuda.download(there, target, stream)
+        cuda.synchronize_stream(stream)
+        cuda.hand_over()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not failed
+    in_a_thread(work)
     cuda.take_over()
     assert target.array.tolist() == [7] * 64
 
@@ -234,7 +336,22 @@ def test_an_absent_library_names_its_install_command() -> None:
         open_cuda("pycuda")
 
 
-@pytest.mark.skipif("cuda_bindings" not in installed_apis(), reason="cuda-bindings is not installed")
-def test_without_a_driver_or_a_gpu_it_says_so() -> None:
-    with pytest.raises(EngineError, match=r"no NVIDIA driver|expected GPU 99 among them"):
-        open_cuda("cuda_bindings", number=99)
+@pytest.mark.parametrize("api", [pytest.param(api, marks=needs_driver) for api in installed_apis()])
+def test_a_gpu_that_is_not_there_is_refused_and_another_opens_after_it(api: CudaApi) -> None:
+    with pytest.raises(EngineError, match=r"found \d+ GPUs, expected GPU 99 among them"):
+        open_cuda(api, number=99)
+    with open_cuda(api) as cuda:
+        assert copies(cuda)
+
+
+@pytest.mark.parametrize("api", installed_apis())
+def test_without_a_driver_or_a_gpu_it_says_so(api: CudaApi) -> None:
+    with pytest.raises(EngineError, match=r"no NVIDIA driver|not to be loaded|expected GPU 99 among them"):
+        open_cuda(api, number=99)
+
+
+def test_a_library_that_cannot_be_loaded_is_an_error_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = CudaEntry("runtime.cuda.no_such_module", "json", "pip install it", captures=False)
+    monkeypatch.setattr("runtime.cuda.CUDA_APIS", {"pycuda": entry})
+    with pytest.raises(EngineError, match=r"found json installed but not to be loaded .*Install the NVIDIA driver"):
+        open_cuda("pycuda")
