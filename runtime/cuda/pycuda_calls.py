@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
-import mmap
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pycuda.driver as cu  # pyright: ignore[reportMissingImports] - it has no wheels, so few machines have it
 
 from runtime.cuda.calls import DeviceMemory, Event, GpuFacts, Graph, Owner, PinnedMemory, Stream
+from runtime.cuda.driver_calls import DriverCalls
 from runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -42,30 +43,24 @@ def open_device(number: int = 0) -> PyCuda:
 class PyCuda:
     """See `runtime.cuda.calls.Cuda`.
 
-    PyCUDA cannot be asked whether memory is page-locked: only what was made or registered here is known. Its objects
-    free themselves when they are collected, in any order and even with the context gone, and a context that is still
-    current when the interpreter ends aborts the process. So they are all held here and freed by `close`, which runs at
-    the interpreter's exit if nobody called it.
+    PyCUDA's objects free themselves when they are collected, in any order and even with the context gone, and a context
+    that is still current when the interpreter ends aborts the process. So they are all held here and freed by `close`,
+    which runs at the interpreter's exit if nobody called it.
     """
 
     def __init__(self, number: int) -> None:
         self._owner = Owner(API)
-        device = cu.Device(number)
-        self._context = device.retain_primary_context()
-        self._context.push()
+        with _errors("asking for the device"):
+            self._gpu = _facts(cu.Device(number))
+        self._driver = DriverCalls()
+        self._number = number
+        with _errors("taking the context"):
+            self._context = _retain(number)
         atexit.register(self.close)
-        version = cu.get_driver_version()
-        self._gpu = GpuFacts(
-            name=device.name(),
-            capability="{}.{}".format(*device.compute_capability()),
-            driver_cuda=f"{version // 1000}.{version % 1000 // 10}",
-            memory_bytes=device.total_memory(),
-        )
         self._streams: dict[int, Any] = {}
         self._events: dict[int, Any] = {}
         self._free: list[Callable[[], None]] = []
-        self._registered: list[tuple[Callable[[], None], NDArray[np.uint8], tuple[int, int]]] = []
-        self._locked: list[tuple[int, int]] = []
+        self._registered: list[NDArray[np.uint8]] = []
 
     @property
     def gpu(self) -> GpuFacts:
@@ -115,34 +110,21 @@ class PyCuda:
         with _errors("pinned memory"):
             memory = cu.pagelocked_zeros(max(size_bytes, 1), np.uint8, mem_flags=cu.host_alloc_flags.PORTABLE)
         self._free.append(memory.base.free)
-        self._locked.append((memory.ctypes.data, memory.ctypes.data + memory.nbytes))
         return PinnedMemory(memory.ctypes.data, memory[:size_bytes])
 
     def register(self, memory: NDArray[np.uint8]) -> None:
-        """See `Cuda.register`; PyCUDA wants whole pages, so the pages around are locked too."""
+        """See `Cuda.register`."""
         self._owner.check()
-        if self.pinned(memory) is not None:
-            return
-        first = memory.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
-        end = -(-(memory.ctypes.data + memory.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
-        pages = np.ctypeslib.as_array((ctypes.c_uint8 * (end - first)).from_address(first))
-        try:
-            with _errors("registering host memory"):
-                locked = cu.register_host_memory(pages, cu.mem_host_register_flags.PORTABLE)
-        except EngineError as error:
-            if "already" in str(error):
-                return
-            raise
-        self._registered.append((locked.base.unregister, memory, (first, end)))
+        if self._driver.lock(memory.ctypes.data, memory.nbytes):
+            self._registered.append(memory)
 
     def pinned(self, memory: NDArray[np.uint8]) -> PinnedMemory | None:
         """See `Cuda.pinned`."""
         self._owner.check()
-        first, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
-        locked = (*self._locked, *(pages for _, _, pages in self._registered))
-        if not any(low <= first and end <= high for low, high in locked):
+        address = memory.ctypes.data
+        if not (self._driver.is_locked(address) and self._driver.is_locked(address + memory.nbytes - 1)):
             return None
-        return PinnedMemory(first, memory.reshape(-1))
+        return PinnedMemory(address, memory.reshape(-1))
 
     def upload(self, source: PinnedMemory, target: DeviceMemory, stream: Stream) -> None:
         """See `Cuda.upload`."""
@@ -201,9 +183,9 @@ class PyCuda:
     def hand_over(self) -> None:
         """See `Cuda.hand_over`; a context that is left on a thread's stack aborts the process when that thread ends."""
         self._owner.check()
-        with _errors("unlocking registered memory"):
-            while self._registered:
-                self._registered.pop()[0]()
+        while self._registered:
+            self._driver.unlock(self._registered.pop().ctypes.data)
+        with _errors("letting the context go"):
             cu.Context.pop()
         self._owner.hand_over()
 
@@ -223,13 +205,16 @@ class PyCuda:
         with contextlib.suppress(cu.Error):
             cu.Context.synchronize()
         # While the context is still current, and whoever else holds a view of the memory.
-        for free in (*(unregister for unregister, _, _ in self._registered), *reversed(self._free)):
+        for each in self._registered:
+            with contextlib.suppress(EngineError):
+                self._driver.unlock(each.ctypes.data)
+        for free in reversed(self._free):
             with contextlib.suppress(cu.Error):
                 free()
         for held in (self._events, self._streams, self._free, self._registered):
             held.clear()
-        cu.Context.pop()
-        self._context.detach()
+        if _release(self._number):
+            self._driver.pop_context()  # PyCUDA has forgotten it, and left it on the thread's stack
 
     def __enter__(self) -> PyCuda:
         return self
@@ -238,6 +223,54 @@ class PyCuda:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(slots=True)
+class _Shared:
+    """A device's context, and how many have it open."""
+
+    context: Any
+    users: int = 0
+
+
+_shared: dict[int, _Shared] = {}
+"""By device: PyCUDA knows a context by its object, so all that are open on a device must have the same one, or the
+first to close takes the context away from under the others."""
+_lock = threading.Lock()
+
+
+def _retain(number: int) -> Any:
+    """Make a device's context current in this thread."""
+    with _lock:
+        shared = _shared.get(number) or _Shared(cu.Device(number).retain_primary_context())
+        shared.context.push()
+        shared.users += 1
+        _shared[number] = shared
+        return shared.context
+
+
+def _release(number: int) -> bool:
+    """Undo `_retain`; gives whether this was the last one, and the context is gone."""
+    with _lock:
+        shared = _shared[number]
+        shared.users -= 1
+        if shared.users:
+            cu.Context.pop()
+            return False
+        del _shared[number]
+        # While it is current: PyCUDA releases nothing from a thread that did not retain it.
+        shared.context.detach()
+        return True
+
+
+def _facts(device: Any) -> GpuFacts:
+    version = cu.get_driver_version()
+    return GpuFacts(
+        name=device.name(),
+        capability="{}.{}".format(*device.compute_capability()),
+        driver_cuda=f"{version // 1000}.{version % 1000 // 10}",
+        memory_bytes=device.total_memory(),
+    )
 
 
 def _no_capture() -> EngineError:
