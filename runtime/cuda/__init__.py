@@ -61,7 +61,7 @@ def open_cuda(api: CudaApi = DEFAULT_API, number: int = 0) -> Cuda:
         number: Of the GPU, as the driver counts them.
 
     Raises:
-        EngineError: The library is not installed, there is no driver, or no such GPU.
+        EngineError: The library is not installed or cannot be loaded, there is no driver, or no such GPU.
     """
     entry = CUDA_APIS.get(api)
     if entry is None:
@@ -73,4 +73,11 @@ def open_cuda(api: CudaApi = DEFAULT_API, number: int = 0) -> Cuda:
             f"CUDA ({api}): found no library {entry.library!r}, expected it to be installed. "
             f"Run: {entry.install_command}"
         )
-    return cast("Cuda", importlib.import_module(entry.module).open_device(number))
+    try:
+        module = importlib.import_module(entry.module)
+    except ImportError as error:  # PyCUDA is linked with the driver, and cannot be imported without one
+        raise EngineError(
+            f"CUDA ({api}): found {entry.library} installed but not to be loaded ({error}), expected it to load. "
+            "Install the NVIDIA driver, or choose a backend of the CPU."
+        ) from error
+    return cast("Cuda", module.open_device(number))
