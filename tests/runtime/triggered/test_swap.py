@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zmq.auth
 
 from runtime.bundle import GOLDEN_FILE, open_bundle
 from runtime.delivery.journal_reader import JournalReader
-from runtime.errors import EngineError
+from runtime.delivery.sockets import CurveClient
+from runtime.errors import EngineError, WireError
 from runtime.messages import Message, Missed, RunStarted, Scored, Swapped, SwapRefused
 from runtime.sized_engines import SizedEngines
 from runtime.swap.changes import Changes
@@ -139,6 +141,28 @@ def test_what_lies_elsewhere_is_not_opened(tmp_path: Path, bundles: Path) -> Non
 def test_a_station_without_the_table_takes_no_bundle(tmp_path: Path, bundles: Path) -> None:
     with rig(write_rig(tmp_path, bundles / "first")) as running:
         assert running.swap == ""
+
+
+def test_a_bundle_is_asked_for_in_cipher_where_the_station_encrypts(tmp_path: Path, bundles: Path) -> None:
+    keys = tmp_path / "keys"
+    (keys / "admitted").mkdir(parents=True)
+    for name in ("station", "operator"):
+        zmq.auth.create_certificates(keys, name)
+    shutil.copy(keys / "operator.key", keys / "admitted")
+    config = write_swapping(tmp_path, bundles / "first", hot_folder=False)
+    curve = (
+        '[stations.wire.curve]\nserver_secret_key = "keys/station.key_secret"\nclient_public_keys = "keys/admitted"\n'
+    )
+    config.write_text(config.read_text() + curve)
+    with rig(config) as running:
+        with (
+            RequestClient(running.swap, "rig", timeout_s=0.2) as client,
+            pytest.raises(WireError, match="found no answer"),
+        ):
+            client.swap("second", "a stranger")
+        admitted = CurveClient(keys / "station.key", keys / "operator.key_secret")
+        with RequestClient(running.swap, "rig", timeout_s=60, curve=admitted) as client:
+            assert client.swap("second", "M. Hadfield").message.kind == "swapped"
 
 
 @contextlib.contextmanager
