@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runtime.delivery.journal import Journal
-from tests.runtime.delivery.wire import LINE, Station
+from tests.runtime.delivery.stations import Station
+from tests.runtime.delivery.wire import LINE
 
 
 @pytest.fixture

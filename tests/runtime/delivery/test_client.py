@@ -13,7 +13,8 @@ from runtime.delivery.client import HistoryChangedError, Received, Subscriber
 from runtime.delivery.replay import CHUNK_MESSAGES
 from runtime.errors import ConfigError, WireError
 from runtime.messages import json_of, topic_of
-from tests.runtime.delivery.wire import STATION, Station, hear, hear_until, inspected, lossy, sequences, take
+from tests.runtime.delivery.stations import Station, hear, hear_until, lossy, sequences, take
+from tests.runtime.delivery.wire import STATION, inspected
 
 
 class TestLive:

@@ -10,7 +10,8 @@ from runtime.delivery.client import GapError, HistoryChangedError
 from runtime.delivery.journal import POWER_CUT_SKIP, Retention, record_of
 from runtime.errors import WireError
 from runtime.messages import json_of
-from tests.runtime.delivery.wire import STATION, Station, hear, hear_until, inspected, sequences, take
+from tests.runtime.delivery.stations import Station, hear, hear_until, sequences, take
+from tests.runtime.delivery.wire import STATION, inspected
 
 
 class TestGone:

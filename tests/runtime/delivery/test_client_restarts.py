@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runtime.delivery.client import Received, Subscriber
-from tests.runtime.delivery.wire import ANY_PORT, STATION, Station, hear_until, lossy, sequences, take
+from tests.runtime.delivery.stations import ANY_PORT, Station, hear_until, lossy, sequences, take
+from tests.runtime.delivery.wire import STATION
 
 
 class TestRestarts:

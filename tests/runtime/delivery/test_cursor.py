@@ -8,7 +8,7 @@ import pytest
 
 from runtime.delivery.client import Subscriber
 from runtime.errors import ConfigError
-from tests.runtime.delivery.wire import Station, take
+from tests.runtime.delivery.stations import Station, take
 
 
 class TestCursor:

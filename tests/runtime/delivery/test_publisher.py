@@ -16,19 +16,8 @@ from runtime.delivery.replay import ReplayServer
 from runtime.delivery.sockets import CurveClient, CurveServer, Socket, connect
 from runtime.errors import ConfigError, JournalError
 from runtime.messages import MESSAGE, json_of
-from tests.runtime.delivery.wire import (
-    ANY_PORT,
-    EPOCH,
-    STATION,
-    Station,
-    hear,
-    inspected,
-    missed,
-    run_ended,
-    run_started,
-    sequences,
-    take,
-)
+from tests.runtime.delivery.stations import ANY_PORT, Station, hear, sequences, take
+from tests.runtime.delivery.wire import EPOCH, STATION, inspected, missed, run_ended, run_started
 
 
 @pytest.fixture

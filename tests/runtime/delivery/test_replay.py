@@ -14,7 +14,8 @@ from runtime.delivery.replay import CHUNK_BYTES, CHUNK_MESSAGES, REQUEST_BYTES
 from runtime.delivery.replay_requests import ReplayBegin, ReplayEnd, ReplayError
 from runtime.delivery.sockets import Socket
 from runtime.messages import MAX_SEQUENCE, json_of
-from tests.runtime.delivery.wire import STATION, Station, inspected
+from tests.runtime.delivery.stations import Station
+from tests.runtime.delivery.wire import STATION, inspected
 
 TIMEOUT_MS = 10_000
 

@@ -10,7 +10,8 @@ import pytest
 
 from runtime.messages import Message
 from runtime.schemas import MODELS
-from tests.runtime.delivery.wire import Station, defect, inspected, missed, run_ended, run_started
+from tests.runtime.delivery.stations import Station
+from tests.runtime.delivery.wire import defect, inspected, missed, run_ended, run_started
 
 PAGE = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
 BY_SCHEMA = {model.model_fields["schema_version"].default: model for model in MODELS}

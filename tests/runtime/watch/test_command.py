@@ -14,9 +14,9 @@ from runtime.errors import ConfigError, WireError
 from runtime.messages import MESSAGE, Coverage, Message
 from runtime.watch.command import Show, Tally, find_station, replay_beside, watch
 from runtime.watch.screen import header, line_of
+from tests.runtime.delivery.stations import Station
 from tests.runtime.delivery.wire import (
     STATION,
-    Station,
     defect,
     inspected,
     missed,
