@@ -15,7 +15,7 @@ from tests.software_driver.library import DEVICE_NAME, compile_driver, environme
 ROOT = Path(__file__).parents[3]
 CONTRACT = "tests/runtime/cuda/test_contract.py"
 ONLY_HERE = "tests/runtime/cuda/on_software_driver.py"
-ENGINES = "tests/runtime/backends/test_engines.py"
+ENGINES = ("tests/runtime/backends/test_engines.py", "tests/runtime/backends/test_opening.py")
 GPU_CHECK = "tests/benchmarks/test_gpu_check.py"
 
 pytestmark = needs_compiler
@@ -63,7 +63,7 @@ def test_every_promise_is_kept(api: CudaApi, driver: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_an_engine_computes_through_it(api: CudaApi, driver: Path, tmp_path: Path) -> None:
-    outcomes = run_tests(driver, tmp_path / "report.xml", f"{api}-driver", ENGINES)
+    outcomes = run_tests(driver, tmp_path / "report.xml", f"{api}-driver", *ENGINES)
     assert {name.partition("[")[2].partition(f"-{api}-driver")[0] for name in outcomes} >= {"tensorrt", "tensorrt_rtx"}
     assert set(outcomes.values()) == {""}
 
