@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from tests.software_cuda import MisuseError, Span
+from tests.software_streams import MisuseError, Span
 
 WORKSPACE_BYTES = 1000
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}

@@ -24,8 +24,9 @@ from runtime.spec import GraphSpec, read_spec
 from tests.bundles import make_strip_bundle
 from tests.runtime.backends.graphs import HEIGHT, WIDTH, some_frames, write_pair
 from tests.runtime.doctor.test_report import NVIDIA_SMI, THROTTLING, machine
-from tests.software_cuda import OPERATION_MS, SoftwareCuda
+from tests.software_cuda import SoftwareCuda
 from tests.software_plans import add_plan, make_bundle, manifest_of, software_device
+from tests.software_streams import OPERATION_MS
 
 FLAVOURS: tuple[FlavourName, ...] = ("tensorrt", "tensorrt_rtx")
 BATCH = 3

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.software_cuda import MisuseError, Span
 from tests.software_driver.library import LIBRARY
+from tests.software_streams import MisuseError, Span
 
 _Function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _called: list[object] = []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from runtime.cuda.calls import PinnedMemory
-from tests.software_cuda import POISON, MisuseError, SoftwareCuda
+from tests.software_cuda import POISON, SoftwareCuda
+from tests.software_streams import MisuseError
 
 
 @pytest.fixture

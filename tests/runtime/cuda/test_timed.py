@@ -12,8 +12,9 @@ from runtime.cuda.timed import StageTimes, TimedCuda
 from runtime.engine import EngineSettings
 from runtime.plans.flavours import FlavourName
 from tests.runtime.backends.graphs import some_frames, write_pair
-from tests.software_cuda import OPERATION_MS, SoftwareCuda
+from tests.software_cuda import SoftwareCuda
 from tests.software_plans import open_software, software_device
+from tests.software_streams import OPERATION_MS
 
 
 def test_a_batch_is_told_apart_into_its_stages() -> None:
