@@ -34,7 +34,7 @@ class Comparison:
         compare: Gives the figures.
         limits: The largest value of each figure that a bundle may have.
         fp32_limits: The same for the FP32 file, where it is held to less.
-        int8_limits: The same for an INT8 file, where it may have more.
+        int8_limits: The same for an INT8 or an FP8 file, where it may have more.
     """
 
     compare: Compare
@@ -44,7 +44,11 @@ class Comparison:
 
     def limits_of(self, precision: Precision) -> dict[str, float]:
         """The largest value of every figure of a file."""
-        own: Mapping[Precision, Mapping[str, float]] = {"fp32": self.fp32_limits, "int8": self.int8_limits}
+        own: Mapping[Precision, Mapping[str, float]] = {
+            "fp32": self.fp32_limits,
+            "int8": self.int8_limits,
+            "fp8": self.int8_limits,
+        }
         return {**self.limits, **own.get(precision, {})}
 
     def limit(self, figure: str, precision: Precision) -> float:

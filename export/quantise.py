@@ -1,7 +1,8 @@
-"""From a bundle to its INT8 bundle: ranges, layers, parity, gain, and the folder.
+"""From a half bundle to its INT8 or FP8 bundle: ranges, layers, parity, gain, and the folder.
 
 The reference is what the trained network gave where the bundle's golden frames say it, and on further frames what the
-bundle's own graph gives in FP32. A graph that does not become faster, or that loses too much, stays as it was.
+bundle's own graph gives in FP32. A graph that does not become faster, or that loses too much, stays as it was. Of FP8
+the gain is not asked: no CPU computes in it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from export.bundle import Draft, write_bundle
 from export.calibration import CalibrationFrames, frame_size_px
+from export.eight_bits import KINDS, EightBits
 from export.gain import gain
 from export.layer_choice import choose_layers
-from export.parity import BACKENDS, Candidate, measure, run, worst
+from export.parity import Candidate, measure, run, worst
 from runtime.bundle import Bundle, Parity, ParityResult
 from runtime.errors import BundleError
 from runtime.golden.frames import Golden, read_golden
@@ -37,15 +39,17 @@ class QuantiseChoices:
     """What a person may decide.
 
     Attributes:
+        precision: Which type of eight bits.
         name: Of the new bundle; None takes its folder's.
         graphs: Roles to quantise; empty takes all.
         keep: Layers that are never quantised.
         parity_frames: Frames, beside the golden ones, on which parity is measured.
-        least_gain: How many times faster a graph must become on this CPU; 0 does not ask.
+        least_gain: How many times faster a graph must become on this CPU; 0 does not ask, and of FP8 nobody can.
         threads: CPU threads of an engine; None leaves it to the backend.
         replace: Write over a bundle that is there.
     """
 
+    precision: Literal["int8", "fp8"] = "int8"
     name: str | None = None
     graphs: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -54,6 +58,11 @@ class QuantiseChoices:
     threads: int | None = None
     replace: bool = False
 
+    @property
+    def kind(self) -> EightBits:
+        """The type."""
+        return KINDS[self.precision]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -61,11 +70,12 @@ class Outcome:
 
     Attributes:
         role: Whose.
-        quantised: Layers in INT8; empty where the graph stays as it was.
-        left_half: Layers that could have been, and are not.
-        gain: How many times faster it runs; None where nobody asked.
+        quantised: Layers in eight bits; empty where the graph stays as it was.
+        left_half: Convolutions that are not.
+        gain: How many times faster it runs; None where it was not measured.
+        no_gain: Why it was not; empty where it was.
         why_not: Why the graph stays as it was; empty where it does not.
-        file: The INT8 file; None where there is none.
+        file: The quantised file; None where there is none.
         results: Its parity.
     """
 
@@ -73,6 +83,7 @@ class Outcome:
     quantised: tuple[str, ...]
     left_half: tuple[str, ...]
     gain: float | None
+    no_gain: str
     why_not: str
     file: Path | None
     results: tuple[ParityResult, ...]
@@ -82,7 +93,7 @@ class Outcome:
         return {
             "quantised": list(self.quantised),
             "left_half": list(self.left_half),
-            "gain": None if self.gain is None else round(self.gain, 2),
+            **({"gain_not_measured": self.no_gain} if self.gain is None else {"gain": round(self.gain, 2)}),
             "why_not": self.why_not or None,
         }
 
@@ -111,7 +122,7 @@ def quantise_bundle(
         now: Wall clock.
 
     Raises:
-        BundleError: A role or layer does not exist, the bundle is INT8 already, no graph wins, or parity fails.
+        BundleError: A role or layer does not exist, the bundle is quantised already, no graph wins, or parity fails.
         EngineError: A backend is not installed, or cannot run a graph.
     """
     _check(source, choices)
@@ -130,13 +141,21 @@ def quantise_bundle(
             raise BundleError(
                 f"quantise: found nothing to gain ({reasons}), expected one graph that wins. Use the bundle as it is."
             )
-        draft = _draft(source, task, outcomes, calibration, golden, choices.name or out.resolve().name, now())
+        record = {
+            "precision": choices.precision,
+            "source": {"name": source.spec.name, "digest": source.digest},
+            "calibration": {
+                "data": calibration.source, "frames": len(calibration.frames), "sha256": calibration.digest
+            },
+            "graphs": {role: outcome.facts() for role, outcome in outcomes.items()},
+        }  # fmt: skip
+        draft = _draft(source, task, outcomes, record, golden, choices, out, now())
         return write_bundle(draft, out, replace=choices.replace)
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One graph of a bundle on its way to INT8."""
+    """One graph of a bundle on its way to eight bits."""
 
     source: Bundle
     task: ExportTask
@@ -151,8 +170,13 @@ class _Graph:
         return self.source.spec.graphs[self.role]
 
     @property
-    def int8_spec(self) -> GraphSpec:
-        return self.spec.model_copy(update={"files": {"int8": f"{self.role}.int8.onnx"}})
+    def kind(self) -> EightBits:
+        return self.choices.kind
+
+    @property
+    def new_spec(self) -> GraphSpec:
+        precision = self.kind.precision
+        return self.spec.model_copy(update={"files": {precision: f"{self.role}.{precision}.onnx"}})
 
     def reference(self) -> Candidate:
         """The graph as it is, on the backend that computes half files in FP32."""
@@ -161,10 +185,11 @@ class _Graph:
         return Candidate(self.role, self.spec, precision, "onnxruntime", "onnxruntime", file)
 
     def quantise(self, sets: Sequence[Golden], gain_of: Gain) -> Outcome:
-        from export.int8 import layers_of
         from export.overflow import float_ranges
+        from export.pairs import layers_of
 
         single = self._single()
+        every, suited = layers_of(single), layers_of(single, self.kind)
         self.report(f"{self.role}: seeing ranges", 0, 1)
         ranges = float_ranges(single, self.calibration.frames)
         self.report(f"{self.role}: seeing ranges", 1, 1)
@@ -174,70 +199,81 @@ class _Graph:
             found[frozenset(layers)] = self._parity(self._write(single, ranges, layers), sets)
             return found[frozenset(layers)]
 
-        every = layers_of(single)
         chosen = choose_layers(
-            [layer for layer in every if layer not in self.choices.keep],
+            [layer for layer in suited if layer not in self.choices.keep],
             probe,
             lambda done, total: self.report(f"{self.role}: harm of each layer", done, total),
         )
         left = tuple(layer for layer in every if layer not in chosen)
         if not chosen:
-            return self._as_it_was(left, None, "no layer can be quantised within the limits of parity")
+            why = " within the limits of parity" if suited else f": none suits {self.kind.title}"
+            return self._as_it_was(left, None, f"no layer can be quantised{why}")
         file, results = self._write(single, ranges, chosen), found[frozenset(chosen)]
         times = self._gain(file, sets[-1], gain_of)
         if times is not None and times < self.choices.least_gain:
             why = f"{times:.2f} times as fast, expected {self.choices.least_gain:g}"
             return self._as_it_was(every, times, why)
-        return Outcome(self.role, chosen, left, times, "", file, results)
+        return Outcome(self.role, chosen, left, times, self._no_gain, "", file, results)
 
     def _single(self) -> ir.Model:
         import onnx_ir as ir
 
-        from export.int8 import OPSET
+        from export.pairs import OPSET
         from export.widen import raise_opset, to_single
 
         return raise_opset(to_single(ir.load(self.reference().file)), OPSET)
 
     def _write(self, single: ir.Model, ranges: Mapping[str, float], layers: Collection[str]) -> Path:
-        """The INT8 file; the rest of the graph is half, but for what overflows or stood behind the logits."""
+        """The quantised file; the rest of the graph is half, but for what overflows or stood behind the logits."""
         import onnx_ir as ir
 
         from export.half import to_half
-        from export.int8 import quantise
         from export.overflow import overflowing_nodes
+        from export.pairs import quantise
 
-        path = self.folder / self.int8_spec.files["int8"]
-        ir.save(to_half(quantise(single, ranges, layers), overflowing_nodes(single, ranges)), path)
+        path = self.folder / self.new_spec.files[self.kind.precision]
+        ir.save(to_half(quantise(single, ranges, layers, self.kind), overflowing_nodes(single, ranges)), path)
         return path
 
     def _parity(self, file: Path, sets: Sequence[Golden]) -> tuple[ParityResult, ...]:
-        candidates = [Candidate(self.role, self.int8_spec, "int8", backend, backend, file) for backend in BACKENDS]
+        candidates = [
+            Candidate(self.role, self.new_spec, self.kind.precision, backend, backend, file)
+            for backend in self.kind.backends
+        ]
         comparisons = {role: end.comparison for role, end in self.task.graphs.items()}
         settings, threads = self.source.spec.settings, self.choices.threads
         return worst(
             result for golden in sets for result in measure(candidates, golden, settings, comparisons, threads=threads)
         )
 
+    @property
+    def _no_gain(self) -> str:
+        return self.kind.why_no_gain or ("" if self.choices.least_gain else "nobody asked for it")
+
     def _gain(self, file: Path, golden: Golden, gain_of: Gain) -> float | None:
-        if not self.choices.least_gain:
+        if self._no_gain:
             return None
         self.report(f"{self.role}: timing", 0, 1)
-        before, after = (self.spec, self.reference().file), (self.int8_spec, file)
+        before, after = (self.spec, self.reference().file), (self.new_spec, file)
         times = gain_of(before, after, golden.frames, threads=self.choices.threads)
         self.report(f"{self.role}: timing", 1, 1)
         return times
 
     def _as_it_was(self, left: tuple[str, ...], times: float | None, why: str) -> Outcome:
-        return Outcome(self.role, (), left, times, why, None, ())
+        return Outcome(self.role, (), left, times, "it was not quantised", why, None, ())
 
 
 def _check(source: Bundle, choices: QuantiseChoices) -> None:
-    from export.int8 import layers_of
+    from export.pairs import layers_of
 
     for role in choices.graphs:
         source.precision_of(role)  # names the roles where it is none of them
-    if any("int8" in graph.files for graph in source.spec.graphs.values()):
-        raise BundleError(f"quantise: found {source.path} with INT8 files, expected a bundle of half ones.")
+    files = {each for graph in source.spec.graphs.values() for each in graph.files}
+    if found := " and ".join(KINDS[each].title for each in KINDS if each in files):
+        raise BundleError(
+            f"quantise: found {source.path} with {found} files, expected a bundle of half ones. Give the one that it "
+            "was made of."
+        )
     if not choices.keep:
         return
     import onnx_ir as ir
@@ -253,9 +289,10 @@ def _draft(
     source: Bundle,
     task: ExportTask,
     outcomes: Mapping[str, Outcome],
-    calibration: CalibrationFrames,
+    record: Mapping[str, Any],
     golden: Golden,
-    name: str,
+    choices: QuantiseChoices,
+    out: Path,
     now: datetime,
 ) -> Draft:
     graphs: dict[str, GraphSpec] = {}
@@ -264,7 +301,7 @@ def _draft(
     for role, graph in source.spec.graphs.items():
         outcome = outcomes.get(role)
         if outcome is not None and outcome.file is not None:
-            files: dict[Precision, str] = {"int8": outcome.file.name}
+            files: dict[Precision, str] = {choices.precision: outcome.file.name}
             onnx[outcome.file.name] = outcome.file
             results += outcome.results
         else:
@@ -272,16 +309,13 @@ def _draft(
             onnx |= {file: source.path / file for file in files.values()}
             results += [each for each in source.parity.results if each.graph == role]
         graphs[role] = graph.model_copy(update={"files": files})
-    record = {
-        "source": {"name": source.spec.name, "digest": source.digest},
-        "calibration": {"data": calibration.source, "frames": len(calibration.frames), "sha256": calibration.digest},
-        "graphs": {role: outcome.facts() for role, outcome in outcomes.items()},
-    }
     limits = {
-        figure: limit for end in task.graphs.values() for figure, limit in end.comparison.limits_of("int8").items()
+        figure: limit
+        for end in task.graphs.values()
+        for figure, limit in end.comparison.limits_of(choices.precision).items()
     }
     return Draft(
-        name=name,
+        name=choices.name or out.resolve().name,
         task=source.spec.task,
         graphs=graphs,
         onnx=onnx,
@@ -289,7 +323,7 @@ def _draft(
         provenance=source.spec.provenance.model_copy(
             update={
                 "recipe": {**source.spec.provenance.recipe, "quantise": record},
-                "data": {**source.spec.provenance.data, "calibration": calibration.digest},
+                "data": {**source.spec.provenance.data, "calibration": record["calibration"]["sha256"]},
                 "created_at": now.isoformat(timespec="seconds"),
             }
         ),

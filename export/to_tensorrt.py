@@ -19,6 +19,7 @@ from export.time_left import TimeLeft
 from runtime.bundle import Bundle, digest_of, open_bundle
 from runtime.cuda import DEFAULT_API, CudaApi, open_cuda
 from runtime.errors import BundleError, EngineError
+from runtime.plans.chips import least_capability
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
 from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, Profile, ShapeRange
 from runtime.plans.preflight import Site
@@ -141,8 +142,8 @@ def build_plans(
 
     Raises:
         BundleError: The bundle is not sound, or lacks what is asked for.
-        EngineError: TensorRT is not installed, no GPU is present, the cache cannot be written, or a graph cannot be
-            parsed or built.
+        EngineError: TensorRT is not installed, no GPU is present, one does not compute in a graph's precision, the
+            cache cannot be written, or a graph cannot be parsed or built.
     """
     opened = open_bundle(bundle)
     trt = import_flavour(flavour, "build")
@@ -161,6 +162,8 @@ def build_plans(
         )
         for role, graph in opened.spec.graphs.items()
     }
+    for manifest in wanted.values():
+        _require_chips(manifest)
     missing = {role: each for role, each in wanted.items() if rebuild or not _is_there(opened, each)}
     if missing:
         _try_out(bundle)
@@ -214,6 +217,24 @@ def _in_order(targets: Sequence[str]) -> tuple[str, ...]:
                 f"build: found the target {target!r}, expected a compute capability such as 8.9. Correct --target."
             )
     return tuple(sorted(set(targets), key=lambda target: tuple(map(int, target.split(".")))))
+
+
+def _require_chips(manifest: EngineManifest) -> None:
+    """Refuse a plan for a GPU that does not compute in the graph's precision.
+
+    Raises:
+        EngineError: Names the GPU or the targets, and what to build instead.
+    """
+    made_for = manifest.targets if manifest.gpu is None else (manifest.gpu.capability,)
+    short = {each: least for each in made_for if (least := least_capability(manifest.precision, each))}
+    if not short:
+        return
+    rest = " ".join(f"--target {each}" for each in made_for if each not in short)
+    advice = f"Build for the others alone ({rest}), and give these" if rest else "Give such GPUs"
+    raise EngineError(
+        f"build {manifest.role}: found an {manifest.precision} file for compute capability {', '.join(short)}, "
+        f"expected {next(iter(short.values()))} and up. {advice} the half bundle that this one was made of, or INT8."
+    )
 
 
 def present_gpu(api: CudaApi = DEFAULT_API) -> Gpu:

@@ -86,7 +86,7 @@ def inspect(
     ] = None,
     backend: Annotated[str, typer.Option(help="Inference backend: openvino, onnxruntime.")] = "openvino",
     precision: Annotated[
-        str | None, typer.Option(help="int8, fp16 or fp32; the bundle's own preference if not given.")
+        str | None, typer.Option(help="int8, fp16, fp32 or fp8; the bundle's own preference if not given.")
     ] = None,
     cuda_api: Annotated[str, typer.Option(help=f"By what a GPU is driven: {', '.join(CUDA_APIS)}.")] = DEFAULT_API,
     out: Annotated[Path, typer.Option(help="Folder for results.jsonl, pictures and reports.")] = Path("out/inspect"),
@@ -120,7 +120,7 @@ def inspect(
     given = {"mm_per_px": mm_per_px, "thickness_mm": thickness_mm}
     settings = InspectSettings(
         backend=backend,
-        precision=_one_of("--precision", precision, ("int8", "fp16", "fp32", None)),
+        precision=_one_of("--precision", precision, ("int8", "fp16", "fp32", "fp8", None)),
         batch=batch,
         cuda_api=_one_of("--cuda-api", cuda_api, tuple(CUDA_APIS)),
         facts=folder.facts.model_copy(update={key: value for key, value in given.items() if value is not None}),

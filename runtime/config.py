@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from camera.config import CameraSettings, GrabberSettings, RingSettings
 from runtime.cuda import DEFAULT_API, CudaApi
 from runtime.errors import ConfigError
 from runtime.facts import Facts
-from runtime.spec import Arithmetic
+from runtime.spec import Arithmetic, Precision
 from runtime.triggered.settings import TriggerSettings
 
 if sys.version_info >= (3, 11):
@@ -76,8 +76,8 @@ class StationConfig(Settings):
     run: str = Field(default="run", min_length=1, description="what is on the line: a coil or a specimen")
     bundle: Path
     backend: str = "openvino"
-    precision: Literal["fp32", "fp16", "int8"] | None = Field(
-        default=None, description="unset: the bundle's own, int8 before fp16 before fp32"
+    precision: Precision | None = Field(
+        default=None, description="unset: the bundle's own, int8 before fp16 before fp32 before fp8"
     )
     arithmetic: Arithmetic | None = Field(
         default=None,

@@ -76,7 +76,7 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """The arithmetic of the graph: `fp32`, `fp16`, `int8`."""
+        """The arithmetic of the graph: `fp32`, `fp16`, `int8`, `fp8`."""
         ...
 
     @property

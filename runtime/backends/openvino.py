@@ -40,6 +40,12 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
     owner = f"engine openvino ({model.name})"
     size = frame_size(owner, graph, settings)
     precision = precision_of(owner, model, graph)
+    if precision == "fp8":
+        raise EngineError(
+            f"{owner}: found an FP8 file, expected INT8, half or FP32: no CPU computes in FP8. Serve it with tensorrt "
+            "or tensorrt_rtx on a GPU of compute capability 8.9 and up, or give the half bundle that it was made of; "
+            "onnxruntime emulates it, slowly, as a second opinion."
+        )
     try:
         network = _CORE.read_model(model)
         check_input(

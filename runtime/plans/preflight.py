@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from runtime.bundle import PREFERRED
 from runtime.errors import BundleError, EngineError
+from runtime.plans.chips import least_capability
 from runtime.plans.flavours import FLAVOURS, FlavourName
 from runtime.plans.manifest import (
     FOLDER,
@@ -167,10 +168,16 @@ def find_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], 
         site: Where it would run.
 
     Raises:
-        EngineError: None fits; says of each what differs, and the command that builds one.
+        EngineError: None fits, and says of each what differs, and the command that builds one; or the GPU does not
+            compute in the graph's precision.
         BundleError: The file lies in no bundle, or a plan that fits was altered.
     """
     bundle, spec, need = need_of(owner, model, graph, size, batch)
+    if (least := least_capability(need.precision, site.gpu.capability)) is not None:
+        raise EngineError(
+            f"{owner}: found {_gpu(site.gpu)}, expected compute capability {least} and up for {need.precision}. Serve "
+            "the half bundle that this one was made of, or quantise that in int8."
+        )
     fitting: list[EngineManifest] = []
     told: list[str] = []
     for manifest in _signed(bundle, spec):

@@ -24,17 +24,17 @@ class SegmenterOutput(NamedTuple):
 class TinyGate(nn.Module):
     """Convolution, batch norm, ReLU, pooling, one unit; probabilities spread over 0..1."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 6, second: int = 8) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 6, 3, stride=2, bias=False),
-            nn.BatchNorm2d(6),
+            nn.Conv2d(1, first, 3, stride=2, bias=False),
+            nn.BatchNorm2d(first),
             nn.ReLU(),
-            nn.Conv2d(6, 8, 3, stride=2),
+            nn.Conv2d(first, second, 3, stride=2),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
         )
-        self.unit = nn.Linear(8, 1)
+        self.unit = nn.Linear(second, 1)
 
     def forward(self, frames: Tensor) -> GateOutput:
         x = (frames.float() - 114.5) / 57.6
@@ -44,11 +44,11 @@ class TinyGate(nn.Module):
 class TinySegmenter(nn.Module):
     """Down, up and a skip, for sizes that divide by 4 and others."""
 
-    def __init__(self, classes: int = 3) -> None:
+    def __init__(self, classes: int = 3, first: int = 6, second: int = 8) -> None:
         super().__init__()
-        self.down = nn.Sequential(nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.SiLU())
-        self.deep = nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU())
-        self.head = nn.Conv2d(14, classes, 1)
+        self.down = nn.Sequential(nn.Conv2d(1, first, 3, stride=2, padding=1), nn.SiLU())
+        self.deep = nn.Sequential(nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(first + second, classes, 1)
 
     def forward(self, frames: Tensor) -> SegmenterOutput:
         height, width = frames.shape[-2:]
@@ -88,6 +88,7 @@ def run(model: ir.Model, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -21,8 +21,8 @@ HEIGHT_PX, WIDTH_PX = 64, 64
 
 
 def make_conv_bundle(folder: Path) -> Bundle:
-    """Write a half bundle of `TinyGate` and `TinySegmenter` for frames of 64x64."""
-    networks = {"gate": seeded(TinyGate()), "segmenter": seeded(TinySegmenter(classes=4))}
+    """Write a half bundle of `TinyGate` and `TinySegmenter` for frames of 64x64; each has a layer that suits FP8."""
+    networks = {"gate": seeded(TinyGate(16, 16)), "segmenter": seeded(TinySegmenter(4, 16, 16))}
     frames = noise(3, HEIGHT_PX, WIDTH_PX)
     graphs: dict[str, GraphSpec] = {}
     onnx: dict[str, Path] = {}

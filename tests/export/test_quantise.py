@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from export.calibration import CalibrationFrames
-from export.int8 import layers_of
+from export.pairs import layers_of
 from export.parity import Comparison
 from export.quantise import QuantiseChoices, quantise_bundle
 from export.tasks.base import ExportTask
@@ -21,7 +22,7 @@ from export.tasks.strip import TASK
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import Bundle, open_bundle
 from runtime.engine import EngineSettings
-from runtime.errors import BundleError
+from runtime.errors import BundleError, EngineError
 from runtime.golden.check import measure_golden, require_golden
 from tests.bundles import make_strip_bundle
 from tests.export.graphs import noise
@@ -129,3 +130,59 @@ def test_plans_are_built_of_the_int8_files_without_a_gpu(half: Bundle, tmp_path:
     assert [plan.manifest.precision for plan in plans] == ["int8", "int8"]
     assert all(plan.manifest.onnx_sha256 == bundle.spec.files[f"{plan.manifest.role}.int8.onnx"] for plan in plans)
     assert all("int8" in plan.path.name and plan.size_bytes > 1000 for plan in plans)
+
+
+@pytest.fixture(scope="module")
+def fp8(half: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Its gain is not asked: the clock would say that nothing wins."""
+    choices = dataclasses.replace(CHOICES, precision="fp8")
+    return quantised(half, tmp_path_factory.mktemp("fp8") / "fp8", choices, gain=0.1)
+
+
+def test_fp8_is_shown_by_onnxruntime_alone_and_its_gain_is_not_claimed(fp8: Bundle) -> None:
+    assert {role: dict(graph.files) for role, graph in fp8.spec.graphs.items()} == {
+        "gate": {"fp8": "gate.fp8.onnx"},
+        "segmenter": {"fp8": "segmenter.fp8.onnx"},
+    }
+    assert {(each.precision, each.backend) for each in fp8.parity.results} == {("fp8", "onnxruntime")}
+    record = fp8.spec.provenance.recipe["quantise"]
+    assert record["precision"] == "fp8"
+    for graph in record["graphs"].values():
+        assert "gain" not in graph
+        assert graph["gain_not_measured"] == "no CPU computes in FP8"
+        assert graph["quantised"]
+        assert graph["left_half"]  # from one channel
+
+
+def test_no_cpu_serves_fp8_but_a_second_opinion_may_be_had(fp8: Bundle) -> None:
+    settings = EngineSettings(max_batch=2, threads=1)
+    with pytest.raises(EngineError, match=r"found an FP8 file.*Serve it with tensorrt or tensorrt_rtx"):
+        measure_golden(fp8, "openvino", settings)
+    require_golden(measure_golden(fp8, "onnxruntime", settings))
+    assert fp8.identity("onnxruntime").precision == "fp8"
+
+
+def test_fp8_that_loses_too_much_stays_half(half: Bundle, tmp_path: Path) -> None:
+    choices = dataclasses.replace(CHOICES, precision="fp8")
+    with pytest.raises(BundleError, match="gate: no layer can be quantised within the limits of parity"):
+        quantise_bundle(half, loose(TASK, -1.0), CALIBRATION, tmp_path / "fp8", choices)
+
+
+def test_a_network_without_wide_convolutions_has_nothing_for_fp8(tmp_path: Path) -> None:
+    tiny = open_bundle(make_strip_bundle(tmp_path / "tiny", HEIGHT_PX, WIDTH_PX))
+    choices = dataclasses.replace(CHOICES, precision="fp8", graphs=("gate",))
+    with pytest.raises(BundleError, match="gate: no layer can be quantised: none suits FP8"):
+        quantised(tiny, tmp_path / "fp8", choices)
+
+
+@needs_rtx
+def test_fp8_plans_are_built_for_gpus_that_have_it_and_refused_for_others(fp8: Bundle, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(fp8.path, tmp_path / "fp8"))
+    sizes = Sizes(batches=(1, 2))
+    with pytest.raises(
+        EngineError, match=r"an fp8 file for compute capability 8.6, expected 8.9 and up.*--target 8.9 --t"
+    ):
+        build_plans(path, sizes)
+    plans = build_plans(path, sizes, targets=("8.9", "12.0"))
+    assert [plan.manifest.precision for plan in plans] == ["fp8", "fp8"]
+    assert all("fp8" in plan.path.name and plan.size_bytes > 1000 for plan in plans)

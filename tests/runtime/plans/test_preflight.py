@@ -243,6 +243,18 @@ class TestInABundle:
         with pytest.raises(BundleError, match="does not name as a graph's"):
             need_of("test", tmp_path / "other.onnx", graph, (6, 8), 1)
 
+    def test_a_gpu_without_fp8_is_told_what_to_serve_instead(self, tmp_path: Path) -> None:
+        model = tmp_path / "pair.onnx"
+        graph = write_pair(model).model_copy(update={"files": {"fp8": model.name}})
+        make_bundle(model, graph)
+        site = Site("tensorrt_rtx", RTX.version, RTX.cuda, Gpu(name="NVIDIA A10", capability="8.6"))
+        with pytest.raises(
+            EngineError, match=r"found NVIDIA A10 \(8.6\), expected compute capability 8.9 and up for fp8"
+        ):
+            find_plan("test", model, graph, SIZE, 8, site)
+        with pytest.raises(EngineError, match=r"found no plan for NVIDIA L4 \(8.9\).*--target 8.9"):
+            find_plan("test", model, graph, SIZE, 8, RTX)
+
     def test_the_command_builds_what_is_needed(self, tmp_path: Path, graph: GraphSpec) -> None:
         fixed = graph.model_copy(update={"input": graph.input.model_copy(update={"shape": ("N", 1, 6, 8)})})
         need = Need("model", "0" * 64, "fp16", "frames", (8, 1, 6, 8))
