@@ -11,12 +11,13 @@ from torch import nn
 
 from camera.images import write_png
 from runtime.errors import ConfigError, DataError
+from tests.train.learning import losses_of, open_recipe
 from train.datasets import DATASETS
 from train.models import CrackOutput, build, count_parameters
 from train.optimise import make_schedule
 from train.recipe import RECIPES, Recipe, Steps, load_recipe
 from train.sampling import Batch
-from train.tasks import open_dataset, open_task
+from train.tasks import open_dataset
 from train.tasks.crack import CrackTaskSettings
 from train.tasks.mask import MASK_LOSSES
 
@@ -43,14 +44,8 @@ def recipe_of(**changes):
     return Recipe.model_validate(table | changes)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def task_of(cache, **changes):
-    recipe = recipe_of(**changes)
-    return open_task(recipe, open_dataset(recipe, cache))
+    return open_recipe(recipe_of(**changes), cache)
 
 
 # --- the network
@@ -168,15 +163,7 @@ def test_a_step_of_training_lowers_the_loss(cache):
     (batch,) = task.batches(phase, epoch_in_phase=0, rng=np.random.default_rng(0), rank=0, world=1)
     assert isinstance(batch, Batch)
     assert batch.frames.shape == batch.masks.shape == (4, 1, 48, 64)
-    model = task.build_model().train()
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    losses = []
-    for _ in range(8):
-        loss = task.loss(phase, model(batch.frames), batch)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
+    losses = losses_of(task, phase, task.build_model().train(), batch, steps=8, learning_rate=3e-3)
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -28,11 +28,6 @@ SMALL_STRIPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def recipe_of(task="strip-segmenter", **changes):
     gate = task == "strip-gate"
     phases = [

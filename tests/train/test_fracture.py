@@ -11,13 +11,14 @@ from camera.images import write_png
 from camera.steel.fracture import fracture_surface
 from runtime.errors import ConfigError, DataError
 from runtime.heads.fracture import pixel_weights
+from tests.train.learning import open_recipe
 from train.datasets import DATASETS
 from train.datasets.base import Sample
 from train.models import FractureOutput, build, count_parameters
 from train.optimise import make_schedule
 from train.recipe import RECIPES, Decay, Recipe, load_recipe
 from train.sampling import Batch
-from train.tasks import open_dataset, open_task
+from train.tasks import open_dataset
 from train.tasks.fracture import ORIENTATIONS, cell_size, spread, turned
 
 SMALL = {
@@ -41,14 +42,8 @@ def recipe_of(**changes):
     return Recipe.model_validate(table | changes)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def task_of(cache, **changes):
-    recipe = recipe_of(**changes)
-    return open_task(recipe, open_dataset(recipe, cache))
+    return open_recipe(recipe_of(**changes), cache)
 
 
 # --- the network

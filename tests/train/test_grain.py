@@ -26,11 +26,6 @@ from train.tasks.grain import GrainTask, grain_number_of, map_of, nearest_grade,
 GRADES = (5.0, 6.0, 8.0)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def data(**changes: object) -> dict[str, object]:
     small = {"kind": "synthetic-grain", "train_per_grade": 2, "validation_per_grade": 1, "test_per_grade": 1}
     return {**small, "grades": GRADES, "test_grades": (6.5,), "height_px": 256, "width_px": 320, **changes}

@@ -10,12 +10,13 @@ from torch.nn import functional
 
 from camera.images import write_png
 from runtime.errors import ConfigError, DataError
+from tests.train.learning import losses_of, open_recipe
 from train.datasets import DATASETS
 from train.datasets.base import Sample
 from train.models import PhaseOutput
 from train.recipe import RECIPES, Recipe, load_recipe
 from train.sampling import Batch
-from train.tasks import open_dataset, open_task
+from train.tasks import open_dataset
 from train.tasks.phase import labels_of
 from train.tiles import TURNS, grid, grid_tiles, random_tiles, turned
 
@@ -41,14 +42,8 @@ def recipe_of(**changes):
     return Recipe.model_validate(table | changes)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def task_of(cache, **changes):
-    recipe = recipe_of(**changes)
-    return open_task(recipe, open_dataset(recipe, cache))
+    return open_recipe(recipe_of(**changes), cache)
 
 
 # --- data
@@ -237,16 +232,9 @@ def test_a_few_steps_learn(cache):
     task = task_of(cache)
     phase = recipe_of().phases[0]
     model = task.build_model()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     torch.manual_seed(1)
     batch = next(task.batches(phase, epoch_in_phase=0, rng=np.random.default_rng(1), rank=0, world=1))
-    losses = []
-    for _ in range(12):
-        loss = task.loss(phase, model(batch.frames), batch)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
+    losses = losses_of(task, phase, model, batch, steps=12, learning_rate=1e-2)
     assert losses[-1] < 0.6 * losses[0]
 
 
