@@ -24,9 +24,10 @@ from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.golden.frames import Golden, outputs_of, read_golden
 from runtime.plans.flavours import FlavourName
+from runtime.plans.in_bundle import Plan, read_plan, read_plans
 from runtime.plans.manifest import EngineManifest, profile_of
 from runtime.plans.parity import PlanParity, record_file
-from runtime.plans.preflight import Plan, Site, faults, own_need, read_plan, read_plans
+from runtime.plans.preflight import Site, faults, own_need
 from runtime.spec import ModelSpec, TensorSpec
 
 OpenDevice = Callable[[FlavourName, EngineSettings], Device]

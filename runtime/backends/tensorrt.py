@@ -24,9 +24,10 @@ from runtime.cuda.calls import Cuda, DeviceMemory, Stream
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
+from runtime.plans.in_bundle import Plan
 from runtime.plans.manifest import Gpu, ShapeRange, profile_of
 from runtime.plans.parity import require_parity
-from runtime.plans.preflight import Plan, Site, find_plan
+from runtime.plans.preflight import Site, find_plan
 from runtime.plans.user_cache import UserCache
 from runtime.spec import GraphSpec
 

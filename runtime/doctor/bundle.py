@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.backends import BACKENDS
 from runtime.bundle import GOLDEN_FILE, Bundle, open_bundle
@@ -12,9 +13,10 @@ from runtime.cuda import CUDA_APIS
 from runtime.doctor.report import Asked, Finding, State, Surroundings
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FLAVOURS, cuda_of
-from runtime.plans.manifest import FOLDER, PLAN_SUFFIX, EngineManifest, Gpu
+from runtime.plans.in_bundle import read_plans, unreadable_plans, unsigned_plans
+from runtime.plans.manifest import FOLDER, EngineManifest, Gpu
 from runtime.plans.parity import read_record, require_parity, why_not
-from runtime.plans.preflight import Site, faults, find_plan, own_need, read_plans, unreadable_plans
+from runtime.plans.preflight import Site, faults, find_plan, own_need
 
 AREA = "Bundle"
 
@@ -69,12 +71,11 @@ def _check_plans(look: Look) -> Iterator[Finding]:
         return
     for fault in unreadable_plans(path, spec):
         yield Finding(AREA, f"{path}/{FOLDER}", "note", fault)
-    for file in sorted((path / FOLDER).glob(f"*{PLAN_SUFFIX}")):
-        if f"{FOLDER}/{file.name}" not in spec.files:
-            yield Finding(
-                AREA, file.name, "problem", "a plan that spec.json does not name: it is never opened",
-                "Remove it, and find out where it came from.",
-            )  # fmt: skip
+    for name in unsigned_plans(path, spec):
+        yield Finding(
+            AREA, Path(name).name, "problem", "a plan that spec.json does not name: it is never opened",
+            "Remove it, and find out where it came from.",
+        )  # fmt: skip
     serving: set[tuple[str, str]] = set()
     for manifest in manifests.values():
         finding = _check_plan(look, manifest)

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 
 from runtime.bundle import GOLDEN_FILE, ParityResult
 from runtime.errors import BundleError, EngineError
+from runtime.plans.in_bundle import Plan
 from runtime.plans.manifest import FOLDER, EngineManifest, Gpu
-from runtime.plans.preflight import Plan, Site
+from runtime.plans.preflight import Site
 from runtime.spec import Digest, Strict, read_spec
 
 SUFFIX = ".parity.json"

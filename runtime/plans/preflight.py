@@ -7,27 +7,17 @@ bundle's spec reach TensorRT.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runtime.bundle import PREFERRED
 from runtime.errors import BundleError, EngineError
 from runtime.plans.chips import least_capability
 from runtime.plans.flavours import FLAVOURS, FlavourName
-from runtime.plans.manifest import (
-    FOLDER,
-    PLAN_SUFFIX,
-    SIDE_CAR_SUFFIX,
-    EngineManifest,
-    Gpu,
-    ShapeRange,
-    profile_of,
-    read_manifest,
-)
+from runtime.plans.in_bundle import Plan, read_plan, read_plans, unreadable_plans, unsigned_plans
+from runtime.plans.manifest import FOLDER, EngineManifest, Gpu, ShapeRange, profile_of
 from runtime.spec import SPEC_FILE, ModelSpec, Precision, read_spec
 
 if TYPE_CHECKING:
@@ -75,23 +65,6 @@ class Need:
     def shape(self, batch: int) -> tuple[int, ...]:
         """Of a batch."""
         return (batch, *self.largest[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A plan that fits, read and checked.
-
-    Attributes:
-        bundle: Its bundle's folder.
-        manifest: What it is.
-        sha256: Of its bytes.
-        data: The bytes; what is opened is what was checked, whatever happens to the file.
-    """
-
-    bundle: Path
-    manifest: EngineManifest
-    sha256: str
-    data: bytes
 
 
 def faults(manifest: EngineManifest, need: Need, site: Site) -> list[str]:
@@ -180,14 +153,14 @@ def find_plan(owner: str, model: Path, graph: GraphSpec, size: tuple[int, int], 
         )
     fitting: list[EngineManifest] = []
     told: list[str] = []
-    for manifest in _signed(bundle, spec):
+    for manifest in read_plans(bundle, spec).values():
         found = faults(manifest, need, site)
         if not found:
             fitting.append(manifest)
         elif manifest.role == need.role:
             told.append(f"{manifest.plan_file}: {'; '.join(found)}")
     told += unreadable_plans(bundle, spec)
-    told += [f"{name}: not in {SPEC_FILE}, so it is never opened" for name in _unsigned(bundle, spec)]
+    told += [f"{name}: not in {SPEC_FILE}, so it is never opened" for name in unsigned_plans(bundle, spec)]
     if not fitting:
         raise EngineError(
             f"{owner}: found no plan for {_gpu(site.gpu)} with {site.flavour} {site.version}, expected one in "
@@ -239,83 +212,6 @@ def own_need(spec: ModelSpec, manifest: EngineManifest) -> Need:
     largest = max((each.largest for each in manifest.ranges(graph.input.name)), default=())
     digest = spec.files[graph.files[manifest.precision]]
     return Need(manifest.role, digest, manifest.precision, graph.input.name, largest)
-
-
-def read_plans(bundle: Path, spec: ModelSpec) -> Mapping[str, EngineManifest]:
-    """The manifests of a bundle's plans by the plan's path; those alone that the spec names with their digests.
-
-    Raises:
-        BundleError: A side-car is altered.
-    """
-    return MappingProxyType({manifest.plan_file: manifest for manifest in _signed(bundle, spec)})
-
-
-def unreadable_plans(bundle: Path, spec: ModelSpec) -> list[str]:
-    """What is wrong with side-cars that are as they were written, by another ferrosight; they keep no other plan out.
-
-    Raises:
-        BundleError: A side-car is altered.
-    """
-    return [str(found) for _, found in _side_cars(bundle, spec) if isinstance(found, BundleError)]
-
-
-def read_plan(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifest) -> Plan:
-    """A plan's bytes, once they are the ones that the spec names.
-
-    Raises:
-        BundleError: They are not.
-    """
-    expected = spec.files[manifest.plan_file]
-    try:
-        data = (bundle / manifest.plan_file).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{owner}: {manifest.plan_file} cannot be read ({error.strerror}), expected the plan that {SPEC_FILE} "
-            "names. Run 'ferrosight build' again."
-        ) from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != expected:
-        raise BundleError(
-            f"{owner}: {manifest.plan_file} was altered: found SHA-256 {sha256[:12]}..., expected {expected[:12]}... "
-            "It was not opened. Find out who changed it, then run 'ferrosight build --rebuild'."
-        )
-    return Plan(bundle, manifest, sha256, data)
-
-
-def _signed(bundle: Path, spec: ModelSpec) -> Iterator[EngineManifest]:
-    for name, found in _side_cars(bundle, spec):
-        if isinstance(found, BundleError):
-            continue
-        if found.side_car_file != name:
-            raise _altered(bundle, name)
-        if found.plan_file in spec.files:
-            yield found
-
-
-def _side_cars(bundle: Path, spec: ModelSpec) -> Iterator[tuple[str, EngineManifest | BundleError]]:
-    """What each side-car that the spec names says, or why it says nothing; one that was altered is not parsed."""
-    for name in sorted(spec.files):
-        if not (name.startswith(f"{FOLDER}/") and name.endswith(SIDE_CAR_SUFFIX)):
-            continue
-        side_car = bundle / name
-        if side_car.exists() and hashlib.sha256(side_car.read_bytes()).hexdigest() != spec.files[name]:
-            raise _altered(bundle, name)
-        try:
-            yield name, read_manifest(side_car)
-        except BundleError as error:
-            yield name, error
-
-
-def _altered(bundle: Path, name: str) -> BundleError:
-    return BundleError(
-        f"bundle {bundle}: {name} was altered: its digest or its name is not the one that was written. Remove it and "
-        "its plan, and run 'ferrosight build' again."
-    )
-
-
-def _unsigned(bundle: Path, spec: ModelSpec) -> list[str]:
-    found = sorted((bundle / FOLDER).glob(f"*{PLAN_SUFFIX}"))
-    return [name for file in found if (name := f"{FOLDER}/{file.name}") not in spec.files]
 
 
 def _word(text: str | None) -> str:

@@ -20,8 +20,8 @@ from runtime.bundle import open_bundle
 from runtime.engine import EngineSettings
 from runtime.errors import BundleError, EngineError
 from runtime.plans.flavours import FlavourName
+from runtime.plans.in_bundle import read_plans
 from runtime.plans.parity import read_record, record_file
-from runtime.plans.preflight import read_plans
 from runtime.spec import TensorSpec
 from tests.bundles import make_strip_bundle
 from tests.software_plans import GPU, add_plan, manifest_of, software_device

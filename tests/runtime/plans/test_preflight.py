@@ -11,17 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import BundleError, EngineError
+from runtime.plans.in_bundle import read_plans, unreadable_plans
 from runtime.plans.manifest import EngineManifest, Gpu, Profile, ShapeRange
-from runtime.plans.preflight import (
-    Need,
-    Site,
-    build_command,
-    faults,
-    find_plan,
-    need_of,
-    read_plans,
-    unreadable_plans,
-)
+from runtime.plans.preflight import Need, Site, build_command, faults, find_plan, need_of
 from runtime.spec import GraphSpec, Precision, read_spec
 from tests.runtime.backends.graphs import write_pair
 from tests.software_plans import add_plan, make_bundle, manifest_of, profiles_of, sign, software_site
