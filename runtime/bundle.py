@@ -84,17 +84,17 @@ class Bundle:
                 return precision
         raise BundleError(
             f"bundle {self.path}: found no {asked} file of graph {role!r}, expected one of "
-            f"{sorted(graph.files)}. Ask for one of these. {self.how_to_have(asked)}"
+            f"{sorted(graph.files)}. Ask for one of these, or make it. {self.how_to_have(asked)}"
         )
 
     def how_to_have(self, precision: Precision | None) -> str:
         """What gives a bundle of the same networks in a precision that this one does not carry."""
         if precision not in QUANTISED:
-            return f"Or export the bundle with {precision}."
+            return f"Export the bundle with {precision}."
         if any(each in QUANTISED for graph in self.spec.graphs.values() for each in graph.files):
-            return f"Or quantise the half bundle that this one was made of: ferrosight quantise --precision {precision}"
+            return f"Quantise the half bundle that this one was made of with --precision {precision}."
         name = self.path.with_name(f"{self.path.name}-{precision}")
-        return f"Or run: ferrosight quantise {self.path} --precision {precision} --out {name}"
+        return f"Run: ferrosight quantise {self.path} --precision {precision} --out {name}"
 
     def model_file(self, role: str, precision: Precision | None = None) -> Path:
         """The ONNX file of a graph.

@@ -91,7 +91,7 @@ def _built(networks: Sequence[Network], flavours: Sequence[FlavourName], plan: L
 def _whole(networks: Sequence[Network]) -> tuple[Precision | None, ...]:
     """For which precisions a bundle is built; None, its preference, where not every graph has the one asked for."""
     graphs = networks[0].bundle.spec.graphs.values()
-    asked = [each for network in networks for each in network.precisions]
+    asked: list[Precision] = [each for network in networks for each in network.precisions]
     whole: list[Precision | None] = [each if all(each in graph.files for graph in graphs) else None for each in asked]
     return tuple(dict.fromkeys(whole))
 

@@ -134,7 +134,7 @@ def test_a_precision_that_does_not_ship_is_left_out_and_said(tmp_path: Path) -> 
     shipped = make_strip_bundle(tmp_path / "strip").parent
     papers = Papers(("strip",), "compact", lead=False, shipped=shipped, cache=tmp_path)
     plan = LatencyPlan(precision=("fp32",), graphs=("gate",))
-    with pytest.raises(ConfigError, match=r"tiny-strip gate: its bundle carries fp16, and no fp32. Or export"):
+    with pytest.raises(ConfigError, match=r"tiny-strip gate: its bundle carries fp16, and no fp32. Export"):
         run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)
     plan = LatencyPlan(batches=(1,), graphs=("gate",), runs=1)
     report = run_papers(papers, plan, lambda _: contextlib.nullcontext(print), print)

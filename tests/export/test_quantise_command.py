@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from export.cli import app
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import open_bundle
-from runtime.errors import BundleError
+from runtime.errors import BundleError, ConfigError
 from tests.export.test_to_tensorrt import needs_rtx
 
 SHIPPED = Path(__file__).parents[2] / "models" / "strip"
@@ -44,6 +44,23 @@ def test_a_bundle_that_is_there_is_not_written_over(int8: tuple[Path, str]) -> N
     result = CliRunner().invoke(app, ["quantise", str(SHIPPED), "--out", str(int8[0]), *FEW])
     assert isinstance(result.exception, BundleError)
     assert "--replace" in str(result.exception)
+
+
+def test_nobody_can_ask_a_cpu_what_fp8_gains(tmp_path: Path) -> None:
+    asked = ["quantise", str(SHIPPED), "--precision", "fp8", "--least-gain", "1.1", "--out", str(tmp_path / "fp8")]
+    result = CliRunner().invoke(app, asked)
+    assert isinstance(result.exception, ConfigError)
+    assert "Leave it away" in str(result.exception)
+
+
+def test_the_shipped_gate_holds_in_fp8_and_the_text_claims_no_gain(tmp_path: Path) -> None:
+    few = ["--graph", "gate", "--calibrate-frames", "4", "--parity-frames", "2", "--threads", "1"]
+    out = tmp_path / "strip-fp8"
+    result = CliRunner().invoke(app, ["quantise", str(SHIPPED), "--precision", "fp8", "--out", str(out), *few])
+    assert result.exit_code == 0, result.output
+    assert "gate: 13 layers in FP8; no gain: no CPU computes in FP8" in result.stdout
+    bundle = open_bundle(out)
+    assert (bundle.precision_of("gate"), bundle.precision_of("segmenter")) == ("fp8", "fp16")
 
 
 @needs_rtx
