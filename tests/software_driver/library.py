@@ -38,8 +38,9 @@ def compile_driver(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables of a process that is to find the driver in a folder."""
-    return {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+    """The variables of a process that is to find the driver in a folder, before any other."""
+    searched = [str(folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(searched)}
 
 
 def _stubs() -> list[str]:
