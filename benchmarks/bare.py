@@ -113,3 +113,21 @@ def bare_fps(
     before_ns = clock_ns()
     frames = drive(gate, segmenter, work, rounds, depth)
     return frames / ((clock_ns() - before_ns) / 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class BareEngines:
+    """The engines and their work, driven for a time instead of a number of rounds."""
+
+    gate: Engine
+    segmenter: Engine
+    work: list[Work]
+
+    def fps_for(self, seconds: float, depth: int) -> float:
+        """Frames a second over about `seconds`, after one round to warm up and to judge the length by."""
+        warm_fps = bare_fps(self.gate, self.segmenter, self.work, 1, depth)
+        return bare_fps(self.gate, self.segmenter, self.work, self.rounds_for(seconds, warm_fps), depth)
+
+    def rounds_for(self, seconds: float, fps: float) -> int:
+        """Rounds of the work that take about `seconds`."""
+        return max(1, round(seconds * fps / sum(len(batch.frames) for batch in self.work)))

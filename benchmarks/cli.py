@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from benchmarks.command_parts import (
+    BackendOption,
+    JsonOption,
+    OutOption,
+    PrecisionOption,
+    ThreadsOption,
+    report_console,
+    step_progress,
+    tell,
+)
+from benchmarks.evaluate_command import evaluate
 from benchmarks.rival_cascades_command import cascade
 from runtime.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from benchmarks.evaluation_data import EvaluationSet
 
 app = typer.Typer(no_args_is_help=True)
 bench = typer.Typer(no_args_is_help=True)
 app.add_typer(bench, name="bench", help="Measure how fast the models and the line are, on this machine.")
 bench.command()(cascade)
+app.command()(evaluate)
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "strip"
 """The bundle of a source checkout."""
-
-BackendOption = Annotated[str, typer.Option(help="Inference backend.")]
-PrecisionOption = Annotated[
-    Literal["fp32", "fp16", "int8", "fp8"] | None,
-    typer.Option(help="Which files are run; unset: the bundle's preference."),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads of an engine; unset: the backend's choice.")
-]
-OutOption = Annotated[Path, typer.Option(help="Folder for the JSON, the Markdown table and the plot.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 @bench.command()
@@ -111,10 +105,10 @@ def latency(
     )
     if papers:
         asked = Papers(tuple(task or ()), variant, lead, SHIPPED.parent, cache)
-        report = run_papers(asked, plan, lambda steps: _progress(steps, quiet=as_json), _console().print)
+        report = run_papers(asked, plan, lambda steps: step_progress(steps, quiet=as_json), report_console().print)
     else:
-        report = run_bundle(bundle, plan, lambda steps: _progress(steps, quiet=as_json))
-    _tell(report.to_json(), latency_markdown(report), out, "latency", as_json=as_json)
+        report = run_bundle(bundle, plan, lambda steps: step_progress(steps, quiet=as_json))
+    tell(report.to_json(), latency_markdown(report), out, "latency", as_json=as_json)
     plot_latency(report, out / "latency.png")
 
 
@@ -177,9 +171,9 @@ def overhead(
         subscribers=1 if subscriber else 0,
     )
     around = profiled(out / "overhead_profile.txt") if profile else contextlib.nullcontext
-    with _progress(steps_of(plan), quiet=as_json) as begin:
+    with step_progress(steps_of(plan), quiet=as_json) as begin:
         report = measure_overhead(bundle, plan, begin, around)
-    _tell(report.to_json(), overhead_markdown(report), out, "overhead", as_json=as_json)
+    tell(report.to_json(), overhead_markdown(report), out, "overhead", as_json=as_json)
     plot_overhead(report, out / "overhead.png")
 
 
@@ -222,9 +216,9 @@ def line_speed(
         most_s=most_s,
         defects_per_frame=defects_per_frame,
     )
-    console = _console()
+    console = report_console()
     report = measure_line_speed(bundle, plan, lambda run: None if as_json else console.print(run))
-    _tell(report.to_json(), line_speed_markdown(report), out, "line_speed", as_json=as_json)
+    tell(report.to_json(), line_speed_markdown(report), out, "line_speed", as_json=as_json)
     plot_line_speed(report, out / "line_speed.png")
 
 
@@ -244,51 +238,6 @@ def compare_reports(
     typer.echo(comparison.to_json() if as_json else compare_markdown(comparison))
 
 
-@app.command()
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A bundle of any task.")],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=PATH",
-            help="synthetic=SEED[:PICTURES], or a dataset that the task reads, such as severstal=FOLDER; repeatable.",
-        ),
-    ],
-    part: Annotated[
-        Literal["test", "validation", "train", "all"],
-        typer.Option(help="Which part of a dataset, split as the bundle's recipes split it."),
-    ] = "test",
-    backend: BackendOption = "openvino",
-    precision: PrecisionOption = None,
-    batch: Annotated[int, typer.Option(min=1, help="Most frames in a batch; the figures do not depend on it.")] = 8,
-    threads: ThreadsOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the JSON and the Markdown table; unset: only printed.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """How right a bundle is, against the truth and beside a trivial answer, in the units of its task.
-
-    The exported graphs and the line's own heads are judged, not the network that was trained. For a strip: gate, masks
-    and defects, with its gate and without; beside the competition's Dice stand the Dice of an empty answer and the
-    Dice over frames with defects alone.
-    """
-    from benchmarks.accuracy import AccuracyPlan, accuracy_markdown
-    from benchmarks.accuracy import evaluate as judge
-    from benchmarks.picture_accuracy import evaluate_pictures, picture_markdown
-    from runtime.spec import read_spec
-
-    plan = AccuracyPlan(tuple(data), part, backend, precision, batch, threads)
-    with _frames_progress(quiet=as_json) as advance:
-        if read_spec(bundle).task == "strip":
-            frames = judge(bundle, plan, advance)
-            report_json, markdown = frames.to_json(), accuracy_markdown(frames)
-        else:
-            pictures = evaluate_pictures(bundle, plan, advance)
-            report_json, markdown = pictures.to_json(), picture_markdown(pictures)
-    _tell(report_json, markdown, out, "evaluate", as_json=as_json)
-
-
 def _batches(text: str) -> tuple[int, ...]:
     """From `1,2,4` to numbers."""
     parts = [part.strip() for part in text.split(",")]
@@ -303,57 +252,3 @@ def _size(text: str) -> tuple[int, int]:
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
         raise ConfigError(f"--size {text!r}: expected ROWSxCOLUMNS, such as 256x1600.")
     return int(rows), int(columns)
-
-
-def _tell(report_json: str, markdown: str, out: Path | None, name: str, *, as_json: bool) -> None:
-    """Print the report, as JSON or for people, and write both where a folder is given."""
-    from benchmarks.report import write_report
-
-    if out is not None:
-        write_report(out, name, report_json, markdown)
-    typer.echo(report_json if as_json else markdown)
-
-
-def _console() -> Console:
-    """Where progress goes: never between the lines of a report."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-@contextlib.contextmanager
-def _progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar over steps, in a log a line for each; gives what is to be called when a step begins."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = _console()
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("opening", total=steps, completed=-1)
-        begun = itertools.count(1)
-
-        def begin(doing: str) -> None:
-            progress.update(task, description=doing, advance=1)
-            if not (quiet or console.is_terminal):
-                typer.echo(f"{min(next(begun), steps)}/{steps} {doing}", err=True)
-
-        yield begin
-        begin("done")
-
-
-@contextlib.contextmanager
-def _frames_progress(*, quiet: bool) -> Iterator[Callable[[EvaluationSet, int], None]]:
-    """A bar for each set; gives what is to be called with a set and the frames that were judged."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[tuple[str, str], TaskID] = {}
-    with Progress(*columns, console=_console(), disable=quiet) as progress:
-
-        def advance(data: EvaluationSet, frames: int) -> None:
-            key = (data.kind, data.source)
-            if key not in tasks:
-                tasks[key] = progress.add_task(data.kind, total=data.count)
-            progress.update(tasks[key], advance=frames)
-
-        yield advance

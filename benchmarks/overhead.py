@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.bare import IN_TURN, Work, bare_fps, prepare
+from benchmarks.bare import IN_TURN, BareEngines, bare_fps, prepare
 from benchmarks.frames import frame_size
 from benchmarks.line import Inspection, LineRun, run_line
 from benchmarks.listener import Listener
@@ -317,24 +317,6 @@ class Bench:
                 "rest was published as missed. Run the bundle with 'ferrosight demo' to see why."
             )
         return run
-
-
-@dataclass(frozen=True, slots=True)
-class BareEngines:
-    """The engines and their work, driven for a time instead of a number of rounds."""
-
-    gate: Engine
-    segmenter: Engine
-    work: list[Work]
-
-    def fps_for(self, seconds: float, depth: int) -> float:
-        """Frames a second over about `seconds`, after one round to warm up and to judge the length by."""
-        warm_fps = bare_fps(self.gate, self.segmenter, self.work, 1, depth)
-        return bare_fps(self.gate, self.segmenter, self.work, self.rounds_for(seconds, warm_fps), depth)
-
-    def rounds_for(self, seconds: float, fps: float) -> int:
-        """Rounds of the work that take about `seconds`."""
-        return max(1, round(seconds * fps / sum(len(batch.frames) for batch in self.work)))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
