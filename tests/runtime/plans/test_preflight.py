@@ -145,6 +145,11 @@ def test_every_shape_within_the_profiles_fits_and_no_other(
     assert (faults(manifest, need, RTX) == []) is within
 
 
+def test_a_plan_of_another_input_is_named() -> None:
+    other = fitting(RTX).model_copy(update={"profiles": profiles_of("image", SIZE, (8,))})
+    assert faults(other, NEED, RTX) == ["profile: found image, expected frames"]
+
+
 def test_a_batch_between_two_profiles_is_named() -> None:
     one, _, many = PROFILES
     (fault,) = faults(fitting(RTX).model_copy(update={"profiles": (one, many)}), NEED, RTX)
