@@ -5,7 +5,7 @@ DEMO_SECONDS ?= 20
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo test lint types layers unit gpu-check clean
+.PHONY: help demo test lint types layers unit large gpu-check clean
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
@@ -26,7 +26,7 @@ $(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.line  ## One synthetic strip through the whole line, with a summary and pictures in out/demo
 	$(BIN)/ferrosight demo --seconds $(DEMO_SECONDS) --out out/demo
 
-test: lint types layers unit  ## Everything that CI checks
+test: lint types layers unit  ## Everything that a change must pass
 
 lint: $(VENV)/.lab  ## Style
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ layers: $(VENV)/.lab  ## Who may import whom
 unit: $(VENV)/.lab  ## Tests and the examples in docstrings
 	$(BIN)/python -m pytest tests/train train
 	$(BIN)/python -m pytest --ignore=tests/train --ignore=train
+
+large: $(VENV)/.lab  ## Plans of the papers' largest networks, which take gigabytes; CI runs it too
+	$(BIN)/python -m pytest -m large tests/export
 
 gpu-check: $(VENV)/.lab  ## Everything that needs an NVIDIA GPU, in under ten minutes, into out/gpu-check.json
 	$(BIN)/python -m benchmarks.gpu_check --out out/gpu-check.json

@@ -1,6 +1,6 @@
 """Every paper's network, and the compact ones, from torch to a TensorRT plan, with no GPU and random weights.
 
-The graphs leave batch, height and width free. Those of `-m nightly` differ from the others in size, or
+The graphs leave batch, height and width free. Those of `-m large` differ from the others in size, or
 in a layer; the largest takes 6 GB.
 """
 
@@ -47,7 +47,7 @@ CASES = [
     Case("grain", "resnet18-fc", 1),
     Case("grain", "resnet12-cells", 1),
 ]
-NIGHTLY = [
+LARGE = [
     Case("fracture", "vr-vgg11", 1),
     Case("fracture", "vr-vgg13", 1),
     Case("fracture", "vr-vgg16", 1),
@@ -72,7 +72,7 @@ NIGHTLY = [
     "case",
     [
         *(pytest.param(case, marks=pytest.mark.slow) for case in CASES),
-        *(pytest.param(case, marks=(pytest.mark.slow, pytest.mark.nightly)) for case in NIGHTLY),
+        *(pytest.param(case, marks=(pytest.mark.slow, pytest.mark.large)) for case in LARGE),
     ],
     ids=lambda case: "-".join(map(str, case)),
 )
