@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from runtime.backends.contract import check_first_outputs, check_input, frame_size, precision_of
+from runtime.backends.cpu_turns import CpuWorker
 from runtime.backends.slots import SlottedEngine, first_line, output_buffers
 from runtime.engine import EngineSettings
 from runtime.errors import EngineError
@@ -55,7 +57,7 @@ def open_onnxruntime(model: Path, graph: GraphSpec, settings: EngineSettings) ->
         settings=settings,
         size=size,
         buffers=buffers,
-        device=_Bindings(session, graph.input.name, buffers),
+        device=_Bindings(session, graph.input.name, buffers, CpuWorker("onnxruntime", settings.threads)),
     )
 
 
@@ -72,13 +74,14 @@ def _options(settings: EngineSettings) -> ort.SessionOptions:
 
 
 class _Bindings:
-    """One IO binding a slot over the slot's buffers, and one worker that runs them in order.
-
-    A run releases the interpreter's lock, so the loop goes on while the worker waits for it.
-    """
+    """One IO binding a slot over the slot's buffers, run by a worker in turn."""
 
     def __init__(
-        self, session: ort.InferenceSession, input_name: str, buffers: tuple[dict[str, NDArray[Any]], ...]
+        self,
+        session: ort.InferenceSession,
+        input_name: str,
+        buffers: tuple[dict[str, NDArray[Any]], ...],
+        worker: CpuWorker,
     ) -> None:
         self._session = session
         self._input_name = input_name
@@ -86,7 +89,7 @@ class _Bindings:
         self._bindings = [session.io_binding() for _ in buffers]
         self._counts = [0 for _ in buffers]
         self._runs: list[Future[None] | None] = [None for _ in buffers]
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnxruntime")
+        self._worker = worker
 
     def start(self, slot: int, frames: NDArray[np.uint8]) -> None:
         binding, count = self._bindings[slot], len(frames)
@@ -96,7 +99,7 @@ class _Bindings:
                 shape = (count, *buffer.shape[1:])
                 binding.bind_output(name, "cpu", 0, buffer.dtype.type, shape, buffer.ctypes.data)
             self._counts[slot] = count
-        self._runs[slot] = self._worker.submit(self._session.run_with_iobinding, binding)
+        self._runs[slot] = self._worker.submit(partial(self._session.run_with_iobinding, binding))
 
     def wait(self, slot: int) -> None:
         run, self._runs[slot] = self._runs[slot], None
@@ -116,6 +119,6 @@ class _Bindings:
         """A CPU belongs to no thread."""
 
     def close(self) -> None:
-        self._worker.shutdown()
+        self._worker.close()
         self._bindings.clear()
         del self._session

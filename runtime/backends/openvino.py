@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 import openvino as ov
 
 from runtime.backends.contract import check_first_outputs, check_input, frame_size, precision_of
+from runtime.backends.cpu_turns import CpuWorker
 from runtime.backends.openvino_unsigned import hold_unsigned
 from runtime.backends.slots import SlottedEngine, first_line, output_buffers
 from runtime.engine import EngineSettings
@@ -78,14 +80,14 @@ def open_openvino(model: Path, graph: GraphSpec, settings: EngineSettings) -> Sl
         settings=settings,
         size=size,
         buffers=buffers,
-        device=_Requests(compile_network, compiled, buffers),
+        device=_Requests(compile_network, compiled, buffers, CpuWorker("openvino", settings.threads)),
     )
 
 
 def properties(graph: GraphSpec, precision: str, settings: EngineSettings) -> dict[str, Any]:
     """How a file is compiled for the CPU."""
     # One stream over all threads gives as many frames a second as several streams of fewer threads on few
-    # cores, at half the latency of a batch. Slots still overlap: the next batch waits inside OpenVINO.
+    # cores, at half the latency of a batch.
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if "fp32" in (precision, settings.arithmetic or graph.arithmetic):
         properties["INFERENCE_PRECISION_HINT"] = "f32"
@@ -95,7 +97,7 @@ def properties(graph: GraphSpec, precision: str, settings: EngineSettings) -> di
 
 
 class _Requests:
-    """One asynchronous request a slot, each with output tensors over the slot's buffers.
+    """One request a slot, each with output tensors over the slot's buffers, run by a worker in turn.
 
     After a run that failed, OpenVINO may compute later batches of the same size with shapes that it had only
     half updated. So a failure takes with it all that is in flight, and the network is compiled again.
@@ -106,8 +108,10 @@ class _Requests:
         compile_network: Callable[[], ov.CompiledModel],
         compiled: ov.CompiledModel,
         buffers: tuple[dict[str, NDArray[Any]], ...],
+        worker: CpuWorker,
     ) -> None:
         self._compile = compile_network
+        self._worker = worker
         self._tensors = [
             {
                 name: [ov.Tensor(buffer[:count], shared_memory=True) for count in range(1, len(buffer) + 1)]
@@ -118,7 +122,7 @@ class _Requests:
         self._counts: list[int] = []
         self._requests: list[ov.InferRequest] = []
         self._make_requests(compiled)
-        self._running: set[int] = set()
+        self._running: dict[int, Future[None]] = {}
         self._lost: set[int] = set()
 
     def start(self, slot: int, frames: NDArray[np.uint8]) -> None:
@@ -130,21 +134,21 @@ class _Requests:
             for name, tensors in self._tensors[slot].items():
                 request.set_tensor(name, tensors[len(frames) - 1])
             self._counts[slot] = len(frames)
-        request.start_async()
-        self._running.add(slot)
+        # What it gives back are views, which nobody looks at: without the word for it they would be copies.
+        self._running[slot] = self._worker.submit(partial(request.infer, share_outputs=True))
 
     def wait(self, slot: int) -> None:
         if slot in self._lost:
             self._lost.remove(slot)
             raise RuntimeError("another batch that was in flight with it failed")
-        self._running.remove(slot)
+        run = self._running.pop(slot)
         try:
-            self._requests[slot].wait()
+            run.result()
         except RuntimeError:
-            for other in self._running:
+            for other in self._running.values():
                 with contextlib.suppress(RuntimeError):
-                    self._requests[other].wait()
-            self._lost |= self._running
+                    other.result()
+            self._lost |= self._running.keys()
             self._running.clear()
             self._requests.clear()
             raise
@@ -162,6 +166,7 @@ class _Requests:
         """A CPU belongs to no thread."""
 
     def close(self) -> None:
+        self._worker.close()
         self._requests.clear()
         self._tensors.clear()
         del self._compile

@@ -56,10 +56,9 @@ def find_class(probability: NDArray[np.uint8], level: int, class_id: int, keep: 
     """
     if probability.max() < level:
         return []
-    over = probability >= level
     areas: list[NDArray[Any]] = []
     touches: list[NDArray[np.bool_]] = []
-    islands = [_Island.label(over, box) for box in _islands(over)]
+    islands = list(_islands(probability, level))
     for island in islands:
         areas.append(island.areas)
         touches.append(island.touches(len(probability)))
@@ -105,18 +104,17 @@ class _Island:
     areas: NDArray[Any]
 
     @classmethod
-    def label(cls, frame: NDArray[np.bool_], box: tuple[slice, slice]) -> _Island:
-        """Number the parts inside a box of the frame, corners joining them."""
+    def label(cls, over: NDArray[np.bool_], first_row: int, first_col: int) -> _Island:
+        """Number the parts of what counts, corners joining them."""
         import cv2  # late: nothing but a defective frame needs it
 
-        over = frame[box]
         count, labels = cv2.connectedComponents(over.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         # Areas are counted here: asking OpenCV for its statistics costs several times what labelling does.
         if count == 2:
             labels, areas = None, np.array([np.count_nonzero(over)])
         else:
             areas = np.bincount(labels.ravel(), minlength=count)[1:]
-        return cls(box[0].start, box[1].start, over, labels, areas)
+        return cls(first_row, first_col, over, labels, areas)
 
     def touches(self, height_px: int) -> NDArray[np.bool_]:
         """Which parts lie in the first or last row of a frame of that many rows."""
@@ -147,12 +145,14 @@ class _Island:
             yield self.first_row + top, self.first_col + left, mask
 
 
-def _islands(over: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
-    """The tight boxes of the stretches of columns with pixels in them, from the left.
+def _islands(probability: NDArray[np.uint8], level: int) -> Iterator[_Island]:
+    """The stretches of columns with pixels that count, cut to their rows, from the left.
 
-    Defects fill a small part of a frame, and labelling costs what its box costs.
+    Defects fill a small part of a frame, and all but the search for these columns costs what they cost.
     """
-    edges = np.flatnonzero(np.diff(over.any(axis=0), prepend=False, append=False))
+    edges = np.flatnonzero(np.diff(probability.max(axis=0) >= level, prepend=False, append=False))
     for first, stop in edges.reshape(-1, 2).tolist():
-        rows = np.flatnonzero(over[:, first:stop].any(axis=1))
-        yield slice(int(rows[0]), int(rows[-1]) + 1), slice(first, stop)
+        over = probability[:, first:stop] >= level
+        rows = np.flatnonzero(over.any(axis=1))
+        top = int(rows[0])
+        yield _Island.label(over[top : int(rows[-1]) + 1], top, first)
