@@ -53,7 +53,9 @@ def save(figure: Figure, path: Path) -> None:
 
 def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
     """Latency against load: p50 and p99 by the speed of the strip, the deadline dashed, missed frames crossed out."""
-    figure, (axis,) = panels(1, 7.0, 4.2)
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, (axis,) = panels(1, 8.6, 4.2)
     rows = [row for row in report.rows if row.latency_ms is not None]
     speeds = [row.speed_mps for row in rows]
     for name, colour in zip(("p50", "p99"), COLOURS, strict=False):
@@ -67,15 +69,17 @@ def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
     )
     if report.highest_mps is not None:
         axis.axvline(report.highest_mps, color=INK, linestyle=":", label=f"holds up to {report.highest_mps:g} m/s")
-    axis.set_xscale("log", base=2)
+    axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=tuple(range(1, 10))))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for each in (axis.xaxis, axis.yaxis):
         each.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+        each.set_minor_locator(NullLocator())
     axis.set_xlabel("speed of the strip, m/s", color=INK)
     axis.set_ylabel("exposure to message, ms", color=INK)
     axis.set_title(f"{report.bundle.name} on {report.plan.backend}", color=INK)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(report.machine.heading, fontsize=7, color=INK)
     save(figure, path)
 
