@@ -84,7 +84,11 @@ class StationConfig(Settings):
         description="in what a CPU computes a half file: fp32, or the backend's choice, bfloat16 where the CPU "
         "has it; unset: what the bundle says",
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of an engine; unset: the backend's choice")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of each engine, which take turns unless these fit the cores side by side; unset: all",
+    )
     cuda_api: CudaApi = Field(
         default=DEFAULT_API, description="by which library a GPU is driven; with pycuda there are no CUDA graphs"
     )
