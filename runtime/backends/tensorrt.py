@@ -71,9 +71,10 @@ def open_device(flavour: FlavourName, settings: EngineSettings) -> Device:
         EngineError: One of them is absent.
     """
     trt = import_flavour(flavour, f"engine {flavour}")
-    cuda = open_cuda(settings.cuda_api)
+    version, built_for = str(trt.__version__), cuda_of(flavour)
+    cuda = open_cuda(settings.cuda_api)  # last: whatever fails before it leaves no device open
     gpu = Gpu(name=cuda.gpu.name, capability=cuda.gpu.capability)
-    return Device(flavour, trt, cuda, Site(flavour, str(trt.__version__), cuda_of(flavour), gpu))
+    return Device(flavour, trt, cuda, Site(flavour, version, built_for, gpu))
 
 
 def open_graph(
