@@ -69,7 +69,7 @@ class CascadePending:
 class Cascade:
     """Gate and segmenter as one pipeline; see `runtime.pipeline.Pipeline`.
 
-    While one batch is segmented the gate may already run the next. Frames that pass are packed into one of
+    While one batch is segmented the gate may already be given the next. Frames that pass are packed into one of
     the cascade's own buffers, unless all of them pass: then the segmenter reads the caller's memory too.
 
     Args:
