@@ -72,7 +72,7 @@ def read_plan(owner: str, bundle: Path, spec: ModelSpec, manifest: EngineManifes
     if sha256 != expected:
         raise BundleError(
             f"{owner}: {manifest.plan_file} was altered: found SHA-256 {sha256[:12]}..., expected {expected[:12]}... "
-            "It was not opened. Find out who changed it, then run 'ferrosight build --rebuild'."
+            "It was not opened. Find out who changed it, and copy the bundle again."
         )
     return Plan(bundle, manifest, sha256, data)
 
@@ -103,6 +103,6 @@ def _side_cars(bundle: Path, spec: ModelSpec) -> Iterator[tuple[str, EngineManif
 
 def _altered(bundle: Path, name: str) -> BundleError:
     return BundleError(
-        f"bundle {bundle}: {name} was altered: its digest or its name is not the one that was written. Remove it and "
-        "its plan, and run 'ferrosight build' again."
+        f"bundle {bundle}: {name} was altered: its digest or its name is not the one that was written. Copy the "
+        "bundle again."
     )
