@@ -19,7 +19,7 @@ from export.time_left import TimeLeft
 from runtime.bundle import Bundle, digest_of, open_bundle
 from runtime.cuda import DEFAULT_API, CudaApi, open_cuda
 from runtime.errors import BundleError, EngineError
-from runtime.plans.chips import least_capability
+from runtime.plans.chips import least_capability, numbers_of
 from runtime.plans.flavours import FLAVOURS, FlavourName, cuda_of, import_flavour
 from runtime.plans.manifest import CAPABILITY, FOLDER, EngineManifest, Gpu, Profile, ShapeRange
 from runtime.plans.preflight import Site
@@ -216,7 +216,7 @@ def _in_order(targets: Sequence[str]) -> tuple[str, ...]:
             raise EngineError(
                 f"build: found the target {target!r}, expected a compute capability such as 8.9. Correct --target."
             )
-    return tuple(sorted(set(targets), key=lambda target: tuple(map(int, target.split(".")))))
+    return tuple(sorted(set(targets), key=numbers_of))
 
 
 def _require_chips(manifest: EngineManifest) -> None:

@@ -20,8 +20,9 @@ def least_capability(precision: Precision, capability: str) -> str | None:
     ('8.9', None, None)
     """
     least = LEAST_CAPABILITY.get(precision)
-    return least if least is not None and _numbers(capability) < _numbers(least) else None
+    return least if least is not None and numbers_of(capability) < numbers_of(least) else None
 
 
-def _numbers(capability: str) -> tuple[int, ...]:
+def numbers_of(capability: str) -> tuple[int, ...]:
+    """Major and minor number, by which capabilities are compared: 8.9 comes before 12.0."""
     return tuple(map(int, capability.split(".")))
