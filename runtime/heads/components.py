@@ -56,13 +56,11 @@ def find_class(probability: NDArray[np.uint8], level: int, class_id: int, keep: 
     """
     if probability.max() < level:
         return []
-    areas: list[NDArray[Any]] = []
-    touches: list[NDArray[np.bool_]] = []
     islands = list(_islands(probability, level))
-    for island in islands:
-        areas.append(island.areas)
-        touches.append(island.touches(len(probability)))
-    kept = keep(np.concatenate(areas), np.concatenate(touches))
+    kept = keep(
+        np.concatenate([island.areas for island in islands]),
+        np.concatenate([island.touches(len(probability)) for island in islands]),
+    )
     parts: list[Part] = []
     first = 0
     for island in islands:
