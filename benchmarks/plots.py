@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,17 @@ def panel_grid(
     return figure, axes
 
 
+def log_scale(axis: Axes, which: Literal["x", "y"], subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """A logarithmic axis with plain numbers at these multiples of each power of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set(**{f"{which}scale": "log"})
+    scale = axis.xaxis if which == "x" else axis.yaxis
+    scale.set_major_locator(LogLocator(subs=subs))
+    scale.set_major_formatter("{x:g}")
+    scale.set_minor_locator(NullLocator())
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG into a folder, which is made if it is absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +64,6 @@ def save(figure: Figure, path: Path) -> None:
 
 def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
     """Latency against load: p50 and p99 by the speed of the strip, the deadline dashed, missed frames crossed out."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     figure, (axis,) = panels(1, 8.6, 4.2)
     rows = [row for row in report.rows if row.latency_ms is not None]
     speeds = [row.speed_mps for row in rows]
@@ -69,13 +78,8 @@ def plot_line_speed(report: LineSpeedReport, path: Path) -> None:
     )
     if report.highest_mps is not None:
         axis.axvline(report.highest_mps, color=INK, linestyle=":", label=f"holds up to {report.highest_mps:g} m/s")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=tuple(range(1, 10))))
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for each in (axis.xaxis, axis.yaxis):
-        each.set_major_formatter("{x:g}")
-        each.set_minor_locator(NullLocator())
+    log_scale(axis, "x", tuple(range(1, 10)))
+    log_scale(axis, "y")
     axis.set_xlabel("speed of the strip, m/s", color=INK)
     axis.set_ylabel("exposure to message, ms", color=INK)
     axis.set_title(f"{report.bundle.name} on {report.plan.backend}", color=INK)
@@ -133,9 +137,7 @@ def _plot_added_latency(axis: Axes, answer: AddedLatency) -> None:
     for place, name in enumerate(spread):
         if name in answer.target_ms:
             axis.plot([place - 0.4, place + 0.4], [answer.target_ms[name]] * 2, "--", color=TARGET)
-    axis.set_yscale("log")
+    log_scale(axis, "y")
     axis.set_ylim(min(spread.values()) / 2, 2 * max(*spread.values(), *answer.target_ms.values()))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("")
     axis.set_ylabel("ms, dashed: target", color=INK)
     axis.set_title(f"added latency at {answer.rate_hz:,.0f} frames/s", color=INK)

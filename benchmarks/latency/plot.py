@@ -8,13 +8,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from benchmarks.latency.report import LatencyReport, LatencyRow
-from benchmarks.plots import COLOURS, INK, TARGET, panel_grid, save
+from benchmarks.plots import COLOURS, INK, TARGET, log_scale, panel_grid, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 4
 """Most panels side by side."""
+MOST_ABOVE = 4.0
+"""A panel reaches so many times as high as its highest p50, at most."""
 MARKERS: Mapping[str, str] = MappingProxyType(
     {
         "torch eager, bf16": "x",
@@ -47,7 +49,7 @@ def plot_latency(report: LatencyReport, path: Path) -> None:
             _plot_network(axis, rows)
             axis.set_title(f"{title}\n{height_px}x{width_px}, {rows[0].parameters / 1e6:.1f} M", color=INK, fontsize=9)
         for axis in axes[::COLUMNS]:
-            axis.set_ylabel("ms a frame: p50, whisker to p99", color=INK)
+            axis.set_ylabel("ms a frame: p50, whisker towards p99", color=INK)
     threads = "" if report.plan.threads is None else f"; CPU threads {report.plan.threads}"
     load = f"at the end {report.after.load_average[0]:.2f}"
     figure.suptitle(f"{report.machine.heading}, {load}{threads}", fontsize=8, color=INK)
@@ -78,8 +80,8 @@ def _plot_rows(axis: Axes, by_network: Mapping[tuple[str, int, int], Sequence[La
     published = [(row.published.latency_ms, place) for place, row in first if row.published is not None]
     if published:
         axis.plot(*zip(*published, strict=True), "D", color=TARGET, linestyle="none", label="the paper's, on its GPU")
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
+    log_scale(axis, "x")
+    axis.margins(y=0.5 / len(by_network))
     axis.set_yticks(range(len(by_network)), [f"{title}, {height}x{width}" for title, height, width in by_network])
     axis.invert_yaxis()
     axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -113,6 +115,10 @@ def _plot_network(axis: Axes, rows: Sequence[LatencyRow]) -> None:
     axis.set_xscale("log", base=2)
     axis.margins(x=0.12)
     axis.set_xticks(batches, [str(batch) for batch in batches])
-    axis.set_ylim(bottom=0)
+    # A single late batch may lift a p99 far above all else: its whisker then leaves the panel.
+    highest = max(
+        time_ms for row in rows for time_ms in (row.frame_ms.p50, *(r.p50_ms / row.batch for r in row.rivals))
+    )
+    axis.set_ylim(0, min(axis.get_ylim()[1], MOST_ABOVE * highest))
     axis.set_xlabel("frames in a batch", color=INK)
     axis.legend(frameon=False, fontsize=7)
