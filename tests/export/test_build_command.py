@@ -10,18 +10,7 @@ from typer.testing import CliRunner, Result
 
 from export.cli import app
 from runtime.errors import BundleError, ConfigError, EngineError
-from tests.bundles import make_strip_bundle
-from tests.export.test_to_tensorrt import needs_rtx
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_strip_bundle(tmp_path / "tiny", 64, 64)
+from tests.export.rtx import needs_rtx
 
 
 def build(bundle: Path, *options: str) -> Result:

@@ -38,11 +38,6 @@ LOOSE = {role: Comparison(exact, {"largest": 0.1}) for role in ("gate", "segment
 STRICT = {role: Comparison(exact, {"largest": -1.0}) for role in ("gate", "segmenter")}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     folder = make_strip_bundle(tmp_path / "strip", HEIGHT, WIDTH)

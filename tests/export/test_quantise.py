@@ -27,7 +27,7 @@ from runtime.golden.check import measure_golden, require_golden
 from tests.bundles import make_strip_bundle
 from tests.export.graphs import noise
 from tests.export.int8_bundle import HEIGHT_PX, WIDTH_PX, make_conv_bundle
-from tests.export.test_to_tensorrt import needs_rtx
+from tests.export.rtx import needs_rtx
 
 CALIBRATION = CalibrationFrames("noise", list(noise(4, HEIGHT_PX, WIDTH_PX, seed=9)))
 NOW = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)

@@ -12,7 +12,7 @@ from export.cli import app
 from export.to_tensorrt import Sizes, build_plans
 from runtime.bundle import open_bundle
 from runtime.errors import BundleError, ConfigError
-from tests.export.test_to_tensorrt import needs_rtx
+from tests.export.rtx import needs_rtx
 
 SHIPPED = Path(__file__).parents[2] / "models" / "strip"
 FEW = ["--graph", "gate", "--calibrate-frames", "6", "--parity-frames", "2", "--least-gain", "0", "--threads", "1"]

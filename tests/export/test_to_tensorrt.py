@@ -17,27 +17,7 @@ from runtime.plans.manifest import Gpu, read_manifest
 from runtime.plans.preflight import Site, find_plan
 from runtime.spec import GraphSpec, Provenance, TensorSpec
 from tests.bundles import PLAIN_SETTINGS, make_strip_bundle, plain_frames, seal
-
-
-def rtx_works() -> bool:
-    try:
-        import tensorrt_rtx
-    except (ImportError, OSError):
-        return False
-    return bool(tensorrt_rtx.__version__)
-
-
-needs_rtx = pytest.mark.skipif(not rtx_works(), reason="tensorrt-rtx is not installed")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_strip_bundle(tmp_path / "tiny", 64, 64)
+from tests.export.rtx import needs_rtx
 
 
 @needs_rtx
